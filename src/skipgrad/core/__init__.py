@@ -1,0 +1,46 @@
+"""Records, errors, registry and units: what every layer shares. Imports no torch."""
+
+from skipgrad.core.errors import (
+    BadInput,
+    DataError,
+    MeasureError,
+    MissingExtra,
+    ModelError,
+    OutputError,
+    RemedyRefused,
+    RunFileError,
+    SkipgradError,
+    UnknownName,
+)
+from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
+from skipgrad.core.registry import Registry, nearest
+from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, Trial
+
+__all__ = [
+    "BadInput",
+    "Cure",
+    "DataError",
+    "Finding",
+    "Layer",
+    "LayerRow",
+    "LossPoint",
+    "MeasureError",
+    "Measurements",
+    "MissingExtra",
+    "ModelError",
+    "Other",
+    "OutputError",
+    "Registry",
+    "RemedyRefused",
+    "Run",
+    "RunFileError",
+    "Skip",
+    "SkipGraph",
+    "SkipRow",
+    "SkipgradError",
+    "Suggestion",
+    "Trial",
+    "Unknown",
+    "UnknownName",
+    "nearest",
+]

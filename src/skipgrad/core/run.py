@@ -1,0 +1,254 @@
+"""The records of a run: what was measured, tried and found. Plain data, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from skipgrad.core.graph import SkipGraph
+
+Severity = Literal["info", "warning", "error"]
+State = Literal["found", "passed", "not applicable", "skipped"]
+CureState = Literal["helped", "no change", "worse", "refused"]
+
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class SkipRow:
+    """What one skip carried in one backward. Norms are L2 norms over the whole batch tensor.
+
+    Attributes:
+        step: the optimizer's step when the watch knows the optimizer, else the number of the backward.
+        micro: number of the backward inside the step (gradient accumulation).
+        skip: the skip's name.
+        skip_norm: ‖S‖, S the part of dL/dx that came through the shortcut.
+        branch_norm: ‖B‖, B the part that came through the branch.
+        total_norm: ‖S+B‖.
+        out_norm: ‖dL/dy‖, y what the merge returns.
+        cosine: cos(S, B); 0 where one of them is zero.
+        gain: ‖S+B‖ / ‖dL/dy‖.
+        x_rms: root mean square of x in the forward.
+        branch_rms: root mean square of F(x), the branch's operand at the merge.
+        residual: |‖S+B‖² − ‖S‖² − ‖B‖² − 2⟨S,B⟩| / (‖S‖² + ‖B‖²), the measurement's own error.
+        finite: False when S, B or dL/dy held an infinity or a NaN.
+    """
+
+    step: int
+    micro: int
+    skip: str
+    skip_norm: float
+    branch_norm: float
+    total_norm: float
+    out_norm: float
+    cosine: float
+    gain: float
+    x_rms: float
+    branch_rms: float
+    residual: float
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What one weighted layer saw in one optimizer step.
+
+    Attributes:
+        step: as in `SkipRow`.
+        layer: path of the module that owns the weight.
+        depth: its position in the order of execution, from 0.
+        out_grad_norm: ‖dL/dz‖, z what the layer returns (root of the sum of squares over several calls).
+        weight_norm: ‖W‖ before the step.
+        weight_grad_norm: ‖dL/dW‖ as the optimizer saw it; None when there was no gradient.
+        update_norm: ‖ΔW‖ of the optimizer's real step; None when the watch was given no optimizer.
+        stalled: share of weights whose gradient is not zero and which the step left unchanged: the update
+            was below half a unit in the last place. None without an optimizer.
+        zero_grad: share of weights whose gradient is exactly zero (it underflowed, or nothing reached it).
+        weights: how many weights the layer has.
+        dtype: the weight's dtype, e.g. ``"float32"``.
+        finite: False when dL/dz or dL/dW held an infinity or a NaN.
+    """
+
+    step: int
+    layer: str
+    depth: int
+    out_grad_norm: float
+    weight_norm: float
+    weight_grad_norm: float | None
+    update_norm: float | None
+    stalled: float | None
+    zero_grad: float | None = None
+    weights: int = 0
+    dtype: str = "float32"
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """The training loss of one step of one trial; `seconds` of training (measuring included) so far."""
+
+    trial: int
+    step: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run under the budget that all trials of a run share.
+
+    Attributes:
+        id: number, unique in the run.
+        remedy: name of the remedy under trial; None for the patient.
+        rate: learning rate.
+        seed: seed of weights and of the order of the data.
+        steps: steps asked for.
+        measured: whether a ledger was on (it changes no bit, but takes time).
+        state: ``"done"``, ``"running"``, ``"diverged"`` (a loss that is not finite ended it) or ``"interrupted"``.
+    """
+
+    id: int
+    remedy: str | None
+    rate: float
+    seed: int
+    steps: int
+    measured: bool = False
+    state: str = "running"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A diagnosis.
+
+    Attributes:
+        code: stable code, ``"SG001"``.
+        title: a few words.
+        severity: of the finding, when found.
+        state: ``"found"``, ``"passed"``, ``"not applicable"`` (the check does not apply to this model or
+            data) or ``"skipped"`` (it applies, but what it needs was not measured).
+        where: names of skips or layers concerned.
+        evidence: numbers (and short texts) it rests on, with the threshold.
+        prescription: what to do, in one or two sentences; the reason when not applicable or skipped.
+        remedies: names of the remedies it prescribes, the most promising first.
+    """
+
+    code: str
+    title: str
+    severity: Severity
+    state: State
+    where: tuple[str, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
+    prescription: str = ""
+    remedies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cure:
+    """What a remedy did to the patient under equal budgets.
+
+    Attributes:
+        remedy: its name.
+        state: ``"helped"``, ``"no change"``, ``"worse"`` or ``"refused"``.
+        reason: one sentence with the figures that decided.
+        final_loss: median over seeds, at the cure's best rate (mean of the last tenth of the steps).
+        patient_final_loss: the same of the patient at its best rate.
+        steps_ratio: steps to the patient's best loss, cured / patient, median over seeds; None when the
+            cured net never reaches it.
+        seconds_ratio: the same in seconds of training.
+        steps_spread: smallest and largest steps ratio over the seeds.
+        seconds_spread: the same for seconds.
+        best_loss: the cure's best smoothed loss, median over seeds.
+        patient_best_loss: the patient's.
+        rate: the cure's best rate of the grid.
+        patient_rate: the patient's.
+        seeds: how many seeds were compared.
+        lines: Python to paste that applies the cure.
+    """
+
+    remedy: str
+    state: CureState
+    reason: str
+    final_loss: float | None = None
+    patient_final_loss: float | None = None
+    steps_ratio: float | None = None
+    seconds_ratio: float | None = None
+    steps_spread: tuple[float, float] | None = None
+    seconds_spread: tuple[float, float] | None = None
+    best_loss: float | None = None
+    patient_best_loss: float | None = None
+    rate: float | None = None
+    patient_rate: float | None = None
+    seeds: int = 0
+    lines: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run file holds.
+
+    Attributes:
+        meta: what was run: ``model``, ``data``, ``fit``, ``command``, ``seed``, ``versions``, ``state``
+            (``"running"``, ``"done"``, ``"interrupted"``, ``"failed"``) and whatever the writer added.
+        graph: the patient's skips; None when the run ended before they were found.
+        trials: in order of their start.
+        losses: of all trials.
+        skip_rows: by trial id.
+        layer_rows: by trial id.
+        findings: of the patient, in order of code.
+        cures: in the order they were tried.
+        graphs: skips of cured models, by trial id, where they differ from the patient's.
+        notes: what was not understood or left out.
+        path: the file it was read from.
+    """
+
+    meta: dict[str, Any]
+    graph: SkipGraph | None = None
+    trials: tuple[Trial, ...] = ()
+    losses: tuple[LossPoint, ...] = ()
+    skip_rows: dict[int, tuple[SkipRow, ...]] = field(default_factory=dict)
+    layer_rows: dict[int, tuple[LayerRow, ...]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    cures: tuple[Cure, ...] = ()
+    graphs: dict[int, SkipGraph] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    path: str = ""
+
+    def measurements(self, trial: int | None = None) -> Measurements:
+        """What the ledger of one trial recorded; of the patient's measured trial when none is named."""
+        if trial is None:
+            measured = [t.id for t in self.trials if t.measured and t.remedy is None]
+            trial = measured[0] if measured else (self.trials[0].id if self.trials else 0)
+        graph = self.graphs.get(trial, self.graph) or SkipGraph(())
+        losses = tuple(p for p in self.losses if p.trial == trial)
+        return Measurements(graph, self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ()), losses, self.notes)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What diagnosis works on: a graph and the rows of one training run.
+
+    Attributes:
+        graph: the skips.
+        skips: ledger rows.
+        layers: layer rows.
+        losses: may be empty (a loss is not the ledger's to see).
+        notes: what could not be measured.
+    """
+
+    graph: SkipGraph
+    skips: tuple[SkipRow, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+    losses: tuple[LossPoint, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def steps(self) -> list[int]:
+        """The steps measured, ascending."""
+        return sorted({r.step for r in self.skips} | {r.step for r in self.layers})
+
+    def at(self, step: int) -> Measurements:
+        """The rows of one step."""
+        return replace(
+            self,
+            skips=tuple(r for r in self.skips if r.step == step),
+            layers=tuple(r for r in self.layers if r.step == step),
+        )
