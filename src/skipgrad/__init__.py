@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from skipgrad.core.errors import SkipgradError
     from skipgrad.core.graph import SkipGraph
     from skipgrad.core.run import Finding, Measurements, Run
-    from skipgrad.diagnose import diagnose
-    from skipgrad.find import find
+    from skipgrad.diagnosis import diagnose
+    from skipgrad.finder import find
     from skipgrad.ledger import Ledger, watch
     from skipgrad.remedies import remedy
     from skipgrad.store import read_run
@@ -27,8 +27,8 @@ _HOMES = {
     "Run": "skipgrad.core.run",
     "SkipGraph": "skipgrad.core.graph",
     "SkipgradError": "skipgrad.core.errors",
-    "diagnose": "skipgrad.diagnose",
-    "find": "skipgrad.find",
+    "diagnose": "skipgrad.diagnosis",
+    "find": "skipgrad.finder",
     "read_run": "skipgrad.store",
     "remedy": "skipgrad.remedies",
     "watch": "skipgrad.ledger",
