@@ -1,0 +1,52 @@
+"""Measures the skip and the branch gradient of an unmodified model while it trains: `watch` and its `Ledger`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from skipgrad.core import SkipGraph
+from skipgrad.ledger.ledger import Ledger
+
+__all__ = ["Ledger", "watch"]
+
+
+def watch(
+    model: nn.Module,
+    graph: SkipGraph | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    every: int = 1,
+    run: str | Path | None = None,
+) -> Ledger:
+    """Measures, while it is entered, what the gradient does at every skip and every weighted layer.
+
+    The training that goes on inside is bitwise the training without. Nothing is left on the model
+    afterwards. What it reads is what ``.backward()`` brings; ``torch.autograd.grad`` with chosen inputs
+    leaves no rows.
+
+    Args:
+        model: as you call it: plain, ``torch.compile``d or in DistributedDataParallel.
+        graph: `sg.find`'s; found at the first forward when not given. Its skips are measured, and no others.
+        optimizer: lets steps be the optimizer's, and updates and stalled weights be measured.
+        every: measures each ``every``-th step; the others run at full speed, with no mode on.
+        run: a new run file to write, for ``skipgrad report`` and `sg.diagnose`.
+
+    Returns:
+        The `Ledger`, a context manager.
+
+    Raises:
+        BadInput: an argument of the wrong kind.
+        MeasureError: a kind of model that cannot be measured (ScriptModule, DataParallel), or a graph of
+            another model (at the first forward).
+
+    Example:
+        >>> import skipgrad as sg, torch, torchvision
+        >>> model, x = torchvision.models.resnet18(), torch.randn(2, 3, 64, 64)
+        >>> with sg.watch(model) as ledger:
+        ...     model(x).sum().backward()
+        >>> len(ledger.rows())
+        8
+    """
+    return Ledger(model, graph, optimizer, every, run)

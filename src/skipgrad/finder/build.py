@@ -1,0 +1,165 @@
+"""From matches in a trace to the records a person reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from skipgrad.core.graph import Layer, Skip, SkipGraph, Unknown
+from skipgrad.finder import ops as rules
+from skipgrad.finder.match import Edge, Graph, Match, bits_of, match
+from skipgrad.finder.suggest import suggest
+from skipgrad.finder.trace import Node, Trace
+
+
+@dataclass
+class Found:
+    """A trace, its graph and its matches: what a watch needs beside the records.
+
+    Attributes:
+        trace: the trace.
+        graph: derived from it.
+        matches: by the skip's name.
+        layers: (name, node) of every matrix-like weighted call, in order.
+    """
+
+    trace: Trace
+    graph: Graph
+    matches: dict[str, Match]
+    layers: list[tuple[str, Node]]
+
+
+def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
+    """The `SkipGraph` of a trace; keeps the trace in it for a watch to use."""
+    graph = Graph.of(trace)
+    matches, others = match(trace, graph)
+    layers = _layers(graph)
+    at = [node.i for _, node in layers]
+    names: Counter[str] = Counter()
+    by_end: dict[int, str] = {}
+    skips: list[Skip] = []
+    named: dict[str, Match] = {}
+    for m in matches:
+        owner = graph.nodes[m.merge].module
+        base = owner or "root"
+        names[base] += 1
+        name = base if names[base] == 1 else f"{base}#{names[base]}"
+        previous, trunk = _trunk(graph, m, by_end)
+        for part in m.parts:
+            by_end[part] = name
+        named[name] = m
+        skips.append(_skip(graph, m, name, owner, at, previous, trunk))
+    notes = list(trace.notes)
+    if trace.unrun:
+        shown = ", ".join(trace.unrun[:6]) + (" …" if len(trace.unrun) > 6 else "")
+        notes.append(f"{len(trace.unrun)} modules with weights did not run: {shown}")
+    found = Found(trace, graph, named, layers)
+    return SkipGraph(
+        skips=tuple(skips),
+        others=tuple(others),
+        unknown=tuple(Unknown(op, module, n) for (op, module), n in trace.unknown.items()),
+        layers=tuple(Layer(n, node.op, node.shape, _stage(n)) for n, node in layers),
+        suggestions=suggest(graph, [m.branch_nodes for m in matches], layers),
+        model=model,
+        inputs=inputs,
+        how=trace.how,
+        training=trace.training,
+        notes=tuple(notes),
+        trace=found,
+    )
+
+
+def weight_owner(node: Node) -> str:
+    """Path of the module whose learned tensor the op takes; the op's own module when there are several."""
+    owners = {p.rpartition(".")[0].split(".parametrizations")[0] for p in node.params}
+    return owners.pop() if len(owners) == 1 else node.module
+
+
+def _layers(graph: Graph) -> list[tuple[str, Node]]:
+    seen: Counter[str] = Counter()
+    out = []
+    for i in bits_of(graph.matrices):
+        node = graph.nodes[i]
+        owner = weight_owner(node) or "root"
+        seen[owner] += 1
+        out.append((owner if seen[owner] == 1 else f"{owner}#{seen[owner]}", node))
+    return out
+
+
+def _stage(path: str) -> str:
+    """The first components of a path that tell stages apart: ``layer1``, ``features.denseblock2``, ``h``."""
+    parts = path.split("#")[0].split(".")
+    if len(parts) > 2 and not parts[1].isdigit() and parts[0] in (
+        "model", "encoder", "decoder", "features", "backbone", "transformer", "body", "net", "module", "base_model",
+    ):  # fmt: skip
+        return ".".join(parts[:2])
+    return parts[0]
+
+
+def _skip(
+    graph: Graph, m: Match, name: str, owner: str, layers_at: list[int], previous: str | None, trunk: tuple[str, ...]
+) -> Skip:
+    nodes = graph.nodes
+    fork = max(m.sources)
+    return Skip(
+        name=name,
+        kind=m.kind,  # type: ignore[arg-type]
+        shortcut=m.label,  # type: ignore[arg-type]
+        long=m.long,
+        span=max((r & graph.matrices).bit_count() for r in m.regions),
+        fan_in=len(m.operands) if m.kind != "gate" else 2,
+        branches=tuple(_owners(graph, r) for r in m.regions),
+        fork_shape=_fork_shape(graph, m),
+        merge_shape=nodes[m.merge].shape,
+        owner=owner,
+        fork=nodes[fork].module,
+        start=sum(i <= fork for i in layers_at),
+        end=sum(i < m.merge for i in layers_at),
+        shortcut_ops=tuple(nodes[i].op for i in bits_of(m.shortcut_nodes) if _telling(nodes[i])),
+        shortcut_modules=_owners(graph, m.shortcut_nodes),
+        tails=tuple(_tail(graph, r, e) for r, e in zip(m.regions, m.branches, strict=True)),
+        trunk=trunk,
+        previous=previous,
+    )
+
+
+def _telling(node: Node) -> bool:
+    return node.op not in rules.VIEWS and node.op != "output"
+
+
+def _owners(graph: Graph, bits: int) -> tuple[str, ...]:
+    owners = (weight_owner(graph.nodes[i]) for i in bits_of(bits & graph.weighted))
+    return tuple(dict.fromkeys(owners))
+
+
+def _tail(graph: Graph, region: int, operand: Edge) -> tuple[str, ...]:
+    last = (region & graph.weighted).bit_length() - 1
+    return tuple(graph.nodes[i].op for i in bits_of(region) if i > last and _telling(graph.nodes[i]))
+
+
+def _fork_shape(graph: Graph, m: Match) -> tuple[int, ...]:
+    shapes = [graph.nodes[s].shape for s in m.sources]
+    dim = graph.nodes[m.merge].dim
+    if len(shapes) == 1 or dim is None or any(len(s) != len(shapes[0]) for s in shapes):
+        return shapes[-1]
+    total = list(shapes[0])
+    if any(s[:dim] + s[dim + 1 :] != shapes[0][:dim] + shapes[0][dim + 1 :] for s in shapes):
+        return shapes[-1]
+    total[dim] = sum(s[dim] for s in shapes)
+    return tuple(total)
+
+
+def _trunk(graph: Graph, m: Match, by_end: dict[int, str]) -> tuple[str | None, tuple[str, ...]]:
+    """The skip before and the ops between its merge and this fork, when no weighted matrix lies between."""
+    ops: list[str] = []
+    i = max(m.sources)
+    for _ in range(32):
+        if i in by_end:
+            return by_end[i], tuple(reversed(ops))
+        node = graph.nodes[i]
+        if node.weight == 2 or not node.ins or node.op in ("input", "mul"):
+            break
+        if _telling(node):
+            ops.append(node.op)
+        i = node.ins[0]
+    return None, ()

@@ -1,0 +1,222 @@
+"""Runs a model once under a recorder: on meta tensors, else on fake ones, else for real; nothing is changed by it."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from skipgrad.core import BadInput, ModelError, SkipgradError
+from skipgrad.finder.trace import ModuleStack, Recorder, Trace, describe, tensors_in
+
+
+def unwrap(model: Any) -> nn.Module:
+    """The module a user wrote, inside ``torch.compile`` and DistributedDataParallel."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+def signature(args: Any, kwargs: Any, training: bool) -> Any:
+    """What decides whether a trace fits a call: structure, ranks and dtypes; not the sizes."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    kinds = tuple((leaf.dim(), str(leaf.dtype)) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves)
+    return (str(spec), kinds, training)
+
+
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, allow_real: bool = True) -> Trace:
+    """The `Trace` of one forward.
+
+    Tries meta tensors (no memory, no arithmetic), then fake ones (they know their device and work in
+    mixed company), then a real run with buffers and random state restored afterwards. Says in
+    ``trace.notes`` when it had to fall back, and why.
+
+    Raises:
+        ModelError: the forward raised however it was run; the message is the model's own.
+    """
+    tensors = list(tensors_in((args, kwargs))) + list(model.parameters()) + list(model.buffers())
+    only_meta = any(t.is_meta for t in tensors)
+    fake = any(_is_fake(t) for t in tensors)
+    ways: list[tuple[str, Callable[..., Trace]]] = [("meta", _on_meta), ("fake", _on_fake), ("real", _for_real)]
+    if fake:
+        ways = [("fake", _for_real)]
+    elif only_meta:
+        ways = [("meta", _on_meta)]
+    elif not allow_real:
+        ways = ways[:2]
+    reasons: list[str] = []
+    failure: ModelError | None = None
+    for how, run in ways:
+        try:
+            with _restored(model):
+                found = run(model, args, kwargs)
+        except SkipgradError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a user's forward raises, reported below
+            where = getattr(error, "_skipgrad_where", "")
+            reasons.append(f"on {how} tensors: {type(error).__name__}: {_first_line(error)}")
+            failure = ModelError(
+                f"running the forward of {type(model).__name__} to record its ops ({how} tensors)",
+                where=f"module {where!r}" if where else "the model's own forward",
+                received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {_first_line(error)}",
+                todo="give inputs of the shape the model wants (--input on the command line)"
+                + ("; or real tensors and weights, where the forward looks at values" if only_meta else ""),
+            )
+            failure.__cause__ = error
+            continue
+        found.how = how
+        found.training = model.training
+        found.signature = signature(args, kwargs, model.training)
+        found.notes += [f"could not be traced {reason}; traced on {how} tensors instead" for reason in reasons]
+        return found
+    assert failure is not None
+    raise failure
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else "no message"
+
+
+def _is_fake(t: torch.Tensor) -> bool:
+    return type(t).__name__ == "FakeTensor"
+
+
+def _mapped(value: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    return pytree.tree_map(lambda v: fn(v) if isinstance(v, torch.Tensor) else v, value)
+
+
+def _stand_ins(model: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A stand-in for each parameter and buffer; one for each tied group."""
+    made: dict[int, torch.Tensor] = {}
+    out: dict[str, torch.Tensor] = {}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in named:
+        if id(tensor) not in made:
+            new = fn(tensor.detach())
+            made[id(tensor)] = new.requires_grad_(tensor.requires_grad)
+        out[name] = made[id(tensor)]
+    return out
+
+
+def _on_meta(model: nn.Module, args: Any, kwargs: Any) -> Trace:
+    if all(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((args, kwargs)))):
+        return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()})
+    to_meta = lambda t: t if t.is_meta else t.detach().to("meta").requires_grad_(t.requires_grad)  # noqa: E731
+    stand = _stand_ins(model, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta"))
+    return _swapped(model, _mapped(args, to_meta), _mapped(kwargs, to_meta), stand)
+
+
+def _on_fake(model: nn.Module, args: Any, kwargs: Any) -> Trace:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    to_fake = lambda t: t if _is_fake(t) else mode.from_tensor(t)  # noqa: E731
+    stand = _stand_ins(model, to_fake)
+    with mode:
+        return _swapped(model, _mapped(args, to_fake), _mapped(kwargs, to_fake), stand)
+
+
+def _for_real(model: nn.Module, args: Any, kwargs: Any) -> Trace:
+    # The devices of the random state to be restored: those the model lives on, and the CPU always.
+    tensors = [*model.parameters(), *tensors_in((args, kwargs))]
+    cuda = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
+    with torch.random.fork_rng(devices=cuda):
+        return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()})
+
+
+def _swapped(model: nn.Module, args: Any, kwargs: Any, stand: dict[str, torch.Tensor]) -> Trace:
+    learned: dict[int, str] = {}
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        learned.setdefault(id(stand[name]), name)
+    call = lambda *a, **k: torch.func.functional_call(model, stand, a, k)  # noqa: E731
+    return _record(model, args, kwargs, learned, call)
+
+
+def _record(
+    model: nn.Module, args: Any, kwargs: Any, learned: dict[int, str], call: Callable[..., Any] | None = None
+) -> Trace:
+    with ModuleStack(model) as stack, torch.enable_grad():
+        recorder = Recorder(learned, stack)
+        for tensor in tensors_in((args, kwargs)):
+            recorder.input(tensor)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the user sees them when they run the model themselves
+                # The mode is entered inside the call, where a watch enters it too.
+                _through(model, recorder, call or model, args, kwargs)
+        except Exception as error:
+            error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
+            raise
+    found = recorder.trace
+    used = {p.rpartition(".")[0] for node in found.nodes for p in node.params}
+    idle = [n for n, m in model.named_modules() if n not in stack.ran and n not in used]
+    found.unrun = tuple(n for n in idle if n and _has_weights(model, n))
+    return found
+
+
+def _through(model: nn.Module, recorder: Recorder, call: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    before = model.__dict__.get("forward")
+    original = model.forward
+
+    def forward(*a: Any, **k: Any) -> Any:
+        with recorder:
+            return original(*a, **k)
+
+    model.__dict__["forward"] = forward
+    try:
+        call(*args, **kwargs)
+    finally:
+        if before is None:
+            model.__dict__.pop("forward", None)
+        else:
+            model.__dict__["forward"] = before
+
+
+def _has_weights(model: nn.Module, path: str) -> bool:
+    return any(True for _ in model.get_submodule(path).parameters(recurse=False))
+
+
+@contextlib.contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Puts attributes, buffers and gradients back: a forward may cache meta tensors or update statistics."""
+    state = [(m, dict(m.__dict__), dict(m._buffers), dict(m._parameters)) for m in model.modules()]
+    values = [(b, b.detach().clone()) for b in model.buffers() if not b.is_meta and not _is_fake(b)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in values:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+        for module, attributes, buffers, parameters in state:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+            module._parameters.clear()
+            module._parameters.update(parameters)
+
+
+def require_module(model: Any) -> nn.Module:
+    """The module to trace.
+
+    Raises:
+        BadInput: something that is no ``torch.nn.Module``.
+    """
+    inner = unwrap(model)
+    if not isinstance(inner, nn.Module):
+        raise BadInput(
+            "looking for skip connections",
+            received=f"a {type(model).__name__}: {str(model)[:80]}",
+            todo="pass a torch.nn.Module (a function can be wrapped in one)",
+        )
+    return inner

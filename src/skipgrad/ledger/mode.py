@@ -1,0 +1,190 @@
+"""Puts the taps of a plan into an unmodified model's forward, by counting its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from skipgrad.ledger.plan import Plan, Site
+from skipgrad.ledger.taps import GATHER_WIDTH, OUT_WIDTH, Gather, Out, Tap, mean_square
+
+# A row of a leaf tensor is read by indexing, whose backward fills the whole tensor: leaves are kept small.
+LEAF_ROWS = 32
+
+
+class Slots:
+    """The leaf tensors of one forward, whose gradients are the measurement."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.gathers = _leaves(len(plan.specs), GATHER_WIDTH, plan.dtype, device)
+        self.outs = _leaves(plan.outs, OUT_WIDTH, plan.dtype, device)
+        self.layers = _leaves(len(plan.layers), OUT_WIDTH, plan.dtype, device)
+
+    def arrived(self) -> bool:
+        """Whether a backward has been through."""
+        return any(t.grad is not None for t in (*self.gathers, *self.outs, *self.layers))
+
+    @staticmethod
+    def rows(leaves: list[Tensor]) -> list[list[float]]:
+        """The figures of the leaves, row by row; a row no backward reached is zeros."""
+        out: list[list[float]] = []
+        for leaf in leaves:
+            out += (torch.zeros_like(leaf) if leaf.grad is None else leaf.grad).tolist()
+        return out
+
+
+def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    sizes = [min(LEAF_ROWS, rows - k) for k in range(0, rows, LEAF_ROWS)]
+    return [torch.zeros(n, width, dtype=dtype, device=device, requires_grad=True) for n in sizes]
+
+
+class TapMode(TorchFunctionMode):
+    """Counts the calls the plan names and taps the n-th of them. One object a watch, so a compiled model keeps its graph.
+
+    Attributes:
+        counts: calls so far in this forward, by function name.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.sites = plan.sites
+        self.counts: dict[str, int] = {}
+        self.slots: Slots | None = None
+        self._zs: dict[tuple[int, int], Tensor] = {}
+        self._squares: dict[int, Tensor] = {}
+
+    def begin(self, slots: Slots) -> None:
+        """Makes ready for a forward."""
+        self.slots = slots
+        self.counts.clear()
+        self._zs.clear()
+        self._squares.clear()
+
+    def end(self) -> bool:
+        """Forgets the tensors of the forward; whether its calls were those of the trace."""
+        self.slots = None
+        self._zs.clear()
+        self._squares.clear()
+        return all(self.counts.get(name, 0) == n for name, n in self.plan.expected.items())
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        sites = self.sites.get(name)
+        if sites is None:
+            return func(*args, **kwargs)
+        number = self.counts.get(name, 0)
+        self.counts[name] = number + 1
+        site = sites.get(number)
+        if site is None:
+            return func(*args, **kwargs)
+        if site.taps or site.squares or any(pos >= 0 for _, pos in site.outs):
+            args, kwargs = self._tapped(site, args, kwargs)
+        out = func(*args, **kwargs)
+        if site.layers or site.results or any(pos < 0 for _, pos in site.outs):
+            out = _first(out, lambda t: self._result(site, t))
+        return out
+
+    # -- arguments ---------------------------------------------------------------------------------
+    def _tapped(self, site: Site, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        given: list[Tensor] = []
+        _collect(args, given)
+        _collect(kwargs, given)
+        for row, pos in site.squares:
+            self._square(row, given[pos])
+        new = list(given)
+        for pos, wants in site.taps.items():
+            tapped = self._tap(given[pos], wants)
+            for k in range(len(given)):
+                if k == pos or (site.alias and given[k] is given[pos]):
+                    new[k] = tapped
+        for row, pos in site.outs:
+            if pos >= 0:
+                new[pos] = self._out(row, new[pos])
+        return _replaced(args, new, [0]), _replaced(kwargs, new, [_number(args)])
+
+    def _tap(self, x: Tensor, wants: list[tuple[int, int]]) -> Tensor:
+        if not x.requires_grad:
+            return x
+        return Tap.apply(x, *[self._z(gather, z, x) for gather, z in wants])  # type: ignore[no-any-return]
+
+    def _z(self, gather: int, z: int, x: Tensor) -> Tensor:
+        if (gather, z) not in self._zs:
+            assert self.slots is not None
+            slot = self.slots.gathers[gather // LEAF_ROWS][gather % LEAF_ROWS]
+            for k, made in enumerate(Gather.apply(slot, x, self.plan.specs[gather])):
+                self._zs[(gather, k)] = made
+        # Taken out at its use: whatever stayed here would leave a compiled graph as one of its results.
+        return self._zs.pop((gather, z))
+
+    def _square(self, row: int, f: Tensor) -> None:
+        assert self.slots is not None
+        square = mean_square(f, self.plan.dtype)
+        before = self._squares.get(row)
+        self._squares[row] = square if before is None else before + square
+
+    # -- results -----------------------------------------------------------------------------------
+    def _result(self, site: Site, y: Tensor) -> Tensor:
+        if not y.requires_grad:
+            return y
+        assert self.slots is not None
+        for layer in site.layers:
+            slot = self.slots.layers[layer // LEAF_ROWS][layer % LEAF_ROWS]
+            y = Out.apply(y, slot, None)  # type: ignore[assignment]
+        for row, pos in site.outs:
+            if pos < 0:
+                y = self._out(row, y)
+        return self._tap(y, site.results) if site.results else y
+
+    def _out(self, row: int, y: Tensor) -> Tensor:
+        if not y.requires_grad:
+            return y
+        assert self.slots is not None
+        slot = self.slots.outs[row // LEAF_ROWS][row % LEAF_ROWS]
+        return Out.apply(y, slot, self._squares.pop(row, None))  # type: ignore[no-any-return]
+
+
+def _collect(value: Any, into: list[Tensor]) -> None:
+    if isinstance(value, Tensor):
+        into.append(value)
+    elif isinstance(value, (list, tuple)):
+        for v in value:
+            _collect(v, into)
+    elif isinstance(value, dict):
+        for v in value.values():
+            _collect(v, into)
+
+
+def _number(value: Any) -> int:
+    found: list[Tensor] = []
+    _collect(value, found)
+    return len(found)
+
+
+def _replaced(value: Any, new: list[Tensor], at: list[int]) -> Any:
+    """The same nesting with its tensors replaced in order, from ``new[at[0]]`` on."""
+    if isinstance(value, Tensor):
+        tensor = new[at[0]]
+        at[0] += 1
+        return tensor
+    if isinstance(value, list):
+        return [_replaced(v, new, at) for v in value]
+    if isinstance(value, tuple):
+        return tuple(_replaced(v, new, at) for v in value)
+    if isinstance(value, dict):
+        return {k: _replaced(v, new, at) for k, v in value.items()}
+    return value
+
+
+def _first(out: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Changes the first tensor of a result."""
+    if isinstance(out, Tensor):
+        return change(out)
+    if isinstance(out, tuple) and out and isinstance(out[0], Tensor) and type(out) is tuple:
+        return (change(out[0]), *out[1:])
+    return out

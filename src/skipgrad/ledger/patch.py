@@ -1,0 +1,47 @@
+"""Gets between a model's caller and its forward for the time of a watch, and out again without a trace."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+_ABSENT = object()
+
+
+class ForwardPatch:
+    """Stands in for ``model.forward`` (or its compiled call) and passes each call through `around`.
+
+    Args:
+        model: the module the user calls; a ``torch.compile``d one is patched outside the compiled region.
+        around: gets (original, args, kwargs) and returns what the call returns.
+    """
+
+    def __init__(self, model: nn.Module, around: Callable[[Callable[..., Any], Any, Any], Any]) -> None:
+        self.model = model
+        self.around = around
+        # ``model.compile()`` keeps its compiled call in this attribute; everything else goes through forward.
+        self.attribute = "_compiled_call_impl" if model.__dict__.get("_compiled_call_impl") else "forward"
+        self.kept: Any = model.__dict__.get(self.attribute, _ABSENT)
+        self.original: Callable[..., Any] = getattr(model, self.attribute)
+        model.__dict__[self.attribute] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.around(self.original, args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # A copy of a watched model (an average of weights, say) is not watched.
+        copy = memo.get(id(self.model))
+        if copy is None or self.attribute != "forward":
+            return self.original
+        return types.MethodType(type(self.model).forward, copy)
+
+    def remove(self) -> None:
+        """Puts back what was there."""
+        if self.model.__dict__.get(self.attribute) is self:
+            if self.kept is _ABSENT:
+                del self.model.__dict__[self.attribute]
+            else:
+                self.model.__dict__[self.attribute] = self.kept

@@ -1,0 +1,258 @@
+"""Where the taps go: from the matches in a trace to the n-th call of which function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from skipgrad.finder import Found
+from skipgrad.finder import ops as rules
+from skipgrad.finder.match import Edge, Match
+from skipgrad.finder.trace import Node
+from skipgrad.ledger.taps import Spec
+
+
+@dataclass
+class Site:
+    """What to do at one call.
+
+    Attributes:
+        taps: tensor argument → the (gather, index of its z) that want its gradient.
+        outs: the (out row, tensor argument) whose gradient is dL/dy; argument -1 is what the call returns.
+        squares: (out row, tensor argument): arguments that are F(x) at a merge.
+        results: (gather, index of its z) that want the gradient of what the call returns.
+        layers: layer rows measured at what the call returns.
+        alias: the function looks at whether its arguments are the same object.
+    """
+
+    taps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    outs: list[tuple[int, int]] = field(default_factory=list)
+    squares: list[tuple[int, int]] = field(default_factory=list)
+    results: list[tuple[int, int]] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)
+    alias: bool = False
+
+
+@dataclass
+class SkipPlan:
+    """Rows of one skip: its gathers (one a source, with the source's share of the fork's elements) and its out row."""
+
+    name: str
+    gathers: list[tuple[int, float]]
+    out: int
+    out_scale: float
+
+
+@dataclass
+class Plan:
+    """Everything a watch needs to know of a model.
+
+    Attributes:
+        sites: function name → number of the call → what to do there.
+        expected: calls of each such function in the trace.
+        specs: per gather, its z's.
+        skips: the skips measured.
+        layers: per layer row, (layer, depth, names of its weights).
+        outs: number of out rows.
+        refused: skips that cannot be measured, with the reason.
+        dtype: of the figures.
+    """
+
+    sites: dict[str, dict[int, Site]] = field(default_factory=dict)
+    expected: dict[str, int] = field(default_factory=dict)
+    specs: list[Spec] = field(default_factory=list)
+    skips: list[SkipPlan] = field(default_factory=list)
+    layers: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
+    outs: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+
+    def site(self, call: tuple[str, int]) -> Site:
+        """The site of a call, made when it is new."""
+        return self.sites.setdefault(call[0], {}).setdefault(call[1], Site())
+
+
+class _Refused(Exception):
+    pass
+
+
+def make_plan(found: Found, only: set[str] | None = None) -> Plan:
+    """The plan for measuring the skips of a trace.
+
+    Args:
+        found: trace, graph and matches.
+        only: names of the skips wanted; all when None.
+    """
+    plan = Plan()
+    wide = any(n.dtype == torch.float64 for n in found.trace.nodes if n.role == "activation")
+    plan.dtype = torch.float64 if wide else torch.float32
+    for name, match in found.matches.items():
+        if only is not None and name not in only:
+            continue
+        try:
+            _plan_skip(plan, found, name, match)
+        except _Refused as reason:
+            plan.refused[name] = str(reason)
+    for depth, (name, node) in enumerate(found.layers):
+        if node.call is None or node.inplace:
+            continue
+        shapes = {n.params[0]: n.shape for n in found.trace.nodes if n.op == "param"}
+        weights = tuple(p for p in node.params if len(shapes.get(p, (0, 0))) > 1)
+        plan.site(node.call).layers.append(len(plan.layers))
+        plan.layers.append((name, depth, weights))
+    plan.expected = {raw: found.trace.calls[raw] for raw in plan.sites}
+    return plan
+
+
+@dataclass
+class _Use:
+    """One wish: the gradient of an argument (or, pos -1, of the result) of a call, as part of S or B."""
+
+    call: tuple[str, int]
+    pos: int
+    role: str
+    part: tuple[int, int, int, int] | None = None
+    alias: bool = False
+
+
+def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
+    if match.kind == "index":
+        raise _Refused("pooling indices carry no gradient; all of dL/dx comes through the branch")
+    grouped = _grouped(found, match)
+    groups = [grouped] if grouped else _per_source(found, match)
+    if not groups:
+        raise _Refused("no use of its fork can be tapped")
+    for uses, _ in groups:
+        roles = {u.role for u in uses}
+        if not roles:
+            raise _Refused("a source of its fork is not used by shortcut or branch")
+    if not any(u.role == "S" for uses, _ in groups for u in uses):
+        raise _Refused("its shortcut cannot be told from its branch at the fork")
+    if not any(u.role == "B" for uses, _ in groups for u in uses):
+        raise _Refused("its branch cannot be told from its shortcut at the fork")
+    out = _out(found, match)  # may refuse, before anything is planned
+    total = sum(size for _, size in groups)
+    gathers: list[tuple[int, float]] = []
+    for uses, size in groups:
+        gather = len(plan.specs)
+        plan.specs.append(tuple((u.role, u.part) for u in uses))
+        gathers.append((gather, size / total))
+        for z, use in enumerate(uses):
+            site = plan.site(use.call)
+            site.alias = site.alias or use.alias
+            if use.pos < 0:
+                site.results.append((gather, z))
+            else:
+                site.taps.setdefault(use.pos, []).append((gather, z))
+    row = plan.outs
+    plan.outs += 1
+    call, pos, scale = out
+    plan.site(call).outs.append((row, pos))
+    for edge in match.branches:
+        node = found.graph.nodes[edge.op]
+        if node.call is not None and _position(node, edge.pos) is not None:
+            plan.site(node.call).squares.append((row, edge.pos + node.shift))
+    plan.skips.append(SkipPlan(name, gathers, row, scale))
+
+
+def _position(node: Node, pos: int) -> int | None:
+    """The tensor argument of the real call; None for a value that exists only inside it."""
+    return pos + node.shift if pos < node.real else None
+
+
+def _per_source(found: Found, match: Match) -> list[tuple[list[_Use], int]]:
+    groups: list[tuple[list[_Use], int]] = []
+    pending = list(match.sources)
+    while pending:
+        source = pending.pop(0)
+        uses, parts = _uses(found, match, source)
+        pending = parts + pending
+        if uses:
+            groups.append((uses, _numel(found.graph.nodes[source])))
+    return groups
+
+
+def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int]]:
+    """The uses of a value on shortcut and branch; and, when an op only splits it up, its parts instead."""
+    graph = found.graph
+    uses: list[_Use] = []
+    parts: list[int] = []
+    for edge in graph.consumers[source]:
+        node = graph.nodes[edge.op]
+        short = edge in match.shortcuts or bool(match.shortcut_nodes >> edge.op & 1)
+        branch = bool(match.branch_nodes >> edge.op & 1)
+        if node.op == "output" or (not short and not branch and node.op in rules.SPLITS) or (short and branch):
+            if node.op == "output" or node.op in rules.SPLITS:
+                children = [node.i] if node.op == "output" else [c.op for c in graph.consumers[node.i]]
+                parts += [c for c in children if c not in parts]
+                continue
+            raise _Refused("one op takes its fork into shortcut and branch alike")
+        if short or branch:
+            uses.append(_use(found, edge, "S" if short else "B"))
+    return uses, parts
+
+
+def _use(found: Found, edge: Edge, role: str) -> _Use:
+    node = found.graph.nodes[edge.op]
+    pos = _position(node, edge.pos)
+    if node.call is None or pos is None:
+        raise _Refused(f"a use of its fork ({node.op}) is no call of its own")
+    if node.inplace and edge.pos == 0:
+        # ``x += F``: what arrives at x is what arrives at the other operand.
+        if role != "S" or node.op != "add" or len(node.args) != 2 or not _plain_operand(found, node, 1):
+            raise _Refused(f"its fork is changed in place by {node.op}")
+        pos = 1
+    return _Use(node.call, pos, role, alias=node.op in rules.IDENTITY_SENSITIVE)
+
+
+def _plain_operand(found: Found, node: Node, pos: int) -> bool:
+    """Whether dL/d(argument) is dL/d(result) up to a factor: same shape, tensor argument of an add."""
+    return pos < node.real and found.graph.nodes[node.args[pos]].shape == node.shape
+
+
+def _numel(node: Node) -> int:
+    out = 1
+    for s in node.shape:
+        out *= s
+    return out
+
+
+def _grouped(found: Found, match: Match) -> tuple[list[_Use], int] | None:
+    """Dense concatenation: S and B read off the gradients of two concatenations, instead of one tap per source.
+
+    Holds when the fork's sources stand first, in order, in the merge, and the branch uses them all in one
+    earlier concatenation of exactly them.
+    """
+    if match.kind != "concat" or len(match.sources) < 2:
+        return None
+    graph = found.graph
+    end = graph.nodes[match.merge]
+    k = len(match.sources)
+    if len(match.parts) != 1 or end.args[:k] != match.sources or end.dim is None or end.call is None:
+        return None
+    used = {e.op for s in match.sources for e in graph.consumers[s] if match.branch_nodes >> e.op & 1}
+    if len(used) != 1:
+        return None
+    start = graph.nodes[used.pop()]
+    if start.cls != "cat" or start.args != match.sources or start.dim != end.dim or start.call is None:
+        return None
+    length = start.shape[end.dim]
+    branch = _Use(start.call, -1, "B", (end.dim, length, 0, length))
+    short = _Use(end.call, -1, "S", (end.dim, end.shape[end.dim], 0, length))
+    return [branch, short], _numel(start)
+
+
+def _out(found: Found, match: Match) -> tuple[tuple[str, int], int, float]:
+    """Where dL/dy is read: (call, argument or -1 for the result, factor on it)."""
+    node = found.graph.nodes[match.merge]
+    if node.call is None:
+        raise _Refused(f"its merge ({node.op}) is no call of its own")
+    if not node.inplace:
+        return node.call, -1, 1.0
+    for pos in range(1, len(node.args)):
+        if found.graph.nodes[node.args[pos]].role == "activation" and _plain_operand(found, node, pos):
+            if node.op not in ("add", "sub") or node.number == 0:
+                break
+            return node.call, pos + node.shift, 1.0 / abs(node.number)
+    raise _Refused("its merge changes its operand in place, and the other operand is broadcast")
