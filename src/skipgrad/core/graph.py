@@ -164,6 +164,9 @@ class SkipGraph:
     def __len__(self) -> int:
         return len(self.skips)
 
+    def __bool__(self) -> bool:
+        return True  # a graph of a plain net has no skips, and is a graph all the same
+
     def __iter__(self) -> Iterator[Skip]:
         return iter(self.skips)
 
@@ -224,6 +227,12 @@ class SkipGraph:
                 "reading a SkipGraph",
                 received=f"schema {received!r}, expected {SCHEMA}",
                 todo="write it again with this version's `skipgrad find --json`",
+            )
+        if not isinstance(data.get("skips"), list):
+            raise BadInput(
+                "reading a SkipGraph",
+                received="an object without a list of skips",
+                todo="pass what SkipGraph.to_json() or `skipgrad find --json` wrote",
             )
         kinds = {"skips": Skip, "others": Other, "unknown": Unknown, "layers": Layer, "suggestions": Suggestion}
         try:

@@ -268,7 +268,8 @@ def _best(graph: Graph, kind: str, end: int, parts: tuple[int, ...], operands: l
     # What made one source of a group out of another is not on the branch that bypasses the group.
     made = _or(graph.up[p[0]] for p in chosen)
     regions = tuple(_or(p[4] for p in chosen if p[2] == b) & ~made for b in branches)
-    labels = [p[5] for p in chosen]
+    # Taken from a split of the fork, even an identity carries a slice of it.
+    labels = ["slice" if p[5] == "identity" and _unsplit(graph, p[0]) != p[0] else p[5] for p in chosen]
     order = ["projection", "pool", "resample", "slice", "scaled", "identity"]
     return Match(
         kind=kind,
@@ -361,6 +362,8 @@ def _shortcut(graph: Graph, x: int, bits: int, kind: str) -> str | None:
         elif node.weight == 1:
             learned += 1
         cls = {"matrix": "projection", "add": "identity", "cat": "slice", "stack": "identity"}.get(node.cls, node.cls)
+        if node.op == "getitem" and _size(node.shape) == _size(nodes[node.args[0]].shape):
+            cls = "identity"  # ``x[None]``
         if cls in rank and rank.index(cls) > rank.index(label):
             label = cls
     if matrices > 1 or learned > 1:

@@ -102,7 +102,7 @@ class Ledger:
         self._patch = ForwardPatch(target, self._forward)
         if self._optimizer is not None:
             # The optimizer holds its hooks; they hold the ledger only weakly.
-            me = weakref.ref(self)
+            me: weakref.ref[Ledger] = weakref.ref(self)
             self._hooks = [
                 self._optimizer.register_step_pre_hook(lambda *_: _call(me, Ledger._before_step)),
                 self._optimizer.register_step_post_hook(lambda *_: _call(me, Ledger._after_step)),
@@ -152,8 +152,12 @@ class Ledger:
         return self
 
     def loss(self, value: float, seconds: float = 0.0) -> None:
-        """Adds the loss of this step to the run file; a ledger sees gradients, not losses."""
-        self._losses.append(LossPoint(0, self._step, float(value), seconds))
+        """Adds the loss of this step to what is diagnosed and written; a ledger sees gradients, not losses."""
+        self.loss_at(LossPoint(0, self._step, float(value), seconds))
+
+    def loss_at(self, point: LossPoint) -> None:
+        """The same, for a step that is over."""
+        self._losses.append(point)
 
     # -- what was measured -------------------------------------------------------------------------
     def rows(self) -> list[SkipRow]:
@@ -236,7 +240,8 @@ class Ledger:
         if found is None or found.trace.signature != key:
             graph = self._retrace(args, kwargs)
             found = graph.trace
-        assert found is not None and graph is not None
+        assert found is not None
+        assert graph is not None
         if self.graph is None:
             self.graph = graph
         only = {s.name for s in self.graph.skips}

@@ -43,7 +43,9 @@ def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 class TapMode(TorchFunctionMode):
-    """Counts the calls the plan names and taps the n-th of them. One object a watch, so a compiled model keeps its graph.
+    """Counts the calls the plan names and taps the n-th of them.
+
+    One object serves all forwards of a watch, so that a compiled model keeps its graph.
 
     Attributes:
         counts: calls so far in this forward, by function name.

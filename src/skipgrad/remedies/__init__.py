@@ -1,0 +1,21 @@
+"""Remedies: reversible edits of a model or of its backward pass. Plan, apply, verify, undo."""
+
+from skipgrad.remedies.plan import Applied, Plan, Remedy
+from skipgrad.remedies.records import Check, Edit, Left, Verification
+from skipgrad.remedies.registry import REMEDIES, remedy
+from skipgrad.remedies.skip_calibration import calibrate
+from skipgrad.remedies.treat import treat
+
+__all__ = [
+    "REMEDIES",
+    "Applied",
+    "Check",
+    "Edit",
+    "Left",
+    "Plan",
+    "Remedy",
+    "Verification",
+    "calibrate",
+    "remedy",
+    "treat",
+]

@@ -1,0 +1,35 @@
+"""Causal self-attention."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skipgrad.core import BadInput
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head self-attention in which no position sees a later one: (N, T, D) → (N, T, D).
+
+    Args:
+        d_model: features D.
+        heads: heads; D must be divisible by it.
+    """
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or d_model % heads:
+            raise BadInput(
+                "building self-attention",
+                received=f"d_model={d_model}, heads={heads}",
+                todo="choose heads that divide d_model",
+            )
+        self.heads = heads
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, d = x.shape
+        q, k, v = self.qkv(x).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(mixed.transpose(1, 2).reshape(n, t, d))

@@ -1,0 +1,300 @@
+"""The main job: fit, find, measure, diagnose, try the cures, report."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import nn
+
+from skipgrad._version import __version__
+from skipgrad.check.folder import REPORT, RUN, drop_empty, make_folder, set_aside
+from skipgrad.check.options import CheckOptions, CheckResult, Progress
+from skipgrad.core import Cure, Finding, LossPoint, SkipGraph, SkipgradError, Trial
+from skipgrad.core.run import SEVERITIES
+from skipgrad.diagnosis import diagnose
+from skipgrad.ledger import Ledger, watch
+from skipgrad.models import Workload, fit
+from skipgrad.remedies import REMEDIES, remedy, treat
+from skipgrad.report import write_html
+from skipgrad.store import RunWriter, read_run
+from skipgrad.train import (
+    Dropped,
+    Event,
+    Finished,
+    Noted,
+    Prepare,
+    RaceResult,
+    Settings,
+    Started,
+    Stepped,
+    Treatment,
+    find_skips,
+    prepare_with,
+    race,
+    train_trial,
+    verdicts,
+)
+
+STEPS = 100
+# The grid around the rate, the same for patient and cures; and the seeds of the comparison.
+RATE_FACTORS = (1 / 3, 1.0, 3.0)
+SEEDS = 3
+MOST_CURES = 2  # prescribed ones; whoever names more with --try gets more
+MEASURED_STEPS = 100  # of a longer run, every n-th step is measured
+COMMIT_EVERY = 0.5  # seconds
+
+
+def check(options: CheckOptions, progress: Progress | None = None) -> CheckResult:
+    """Trains a model a little, measures its skips, diagnoses, tries the cures and writes a report.
+
+    Args:
+        options: what to check.
+        progress: called with (stage, done, total, note) as it goes.
+
+    Returns:
+        What was found, with the paths of run file and report.
+
+    Raises:
+        SkipgradError: a mistake of the user's; what had been measured by then is kept in the run file.
+        KeyboardInterrupt: passed on, with a note that says where what was measured is kept.
+    """
+    return _Check(options, progress or (lambda *_: None)).run()
+
+
+class _Check:
+    def __init__(self, options: CheckOptions, progress: Progress) -> None:
+        self.options = options
+        self.progress = progress
+        for name in options.remedies:
+            remedy(name)  # a wrong name is told before anything is trained
+        # Settings refuse a bad value before the model is built.
+        self.settings = _settings(options, "sgd")
+        self.folder = make_folder(options.out, options.model, options.data)
+        self.path = self.folder / RUN
+        self.report = self.folder / REPORT
+        self.committed = 0.0
+
+    def run(self) -> CheckResult:
+        options = self.options
+        self.progress("fitting model and data", 0, 0, f"{options.model} on {options.data}")
+        try:
+            workload = fit(options.model, options.model_args, options.data, batch_size=options.batch_size)
+        except BaseException:
+            drop_empty(self.folder)
+            raise
+        set_aside(self.folder)
+        self.settings = _settings(options, "adamw" if workload.task == "language model" else "sgd")
+        meta = {
+            "model": options.model,
+            "data": options.data,
+            "fit": list(workload.fit),
+            "command": options.command,
+            "seed": options.seed,
+            "steps": self.settings.steps,
+            "batch_size": options.batch_size,
+            "optimizer": self.settings.optimizer,
+            "lr": self.settings.lr,
+            "device": options.device,
+            "precision": options.precision,
+            "compile": options.compile,
+            "versions": _versions(),
+            "state": "running",
+            "report": str(self.report),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        with RunWriter.create(self.path, meta) as self.writer:
+            try:
+                self._work(workload)
+            except KeyboardInterrupt as interrupt:
+                self._end("interrupted")
+                interrupt.add_note(f"what was measured is kept: {self.path}\nshow it: skipgrad report {self.path}")
+                raise
+            except SkipgradError:
+                self._end("failed")
+                raise
+            self._end("done")
+        write_html(read_run(self.path), self.report)
+        self.progress("done", 1, 1, str(self.report))
+        return CheckResult(read_run(self.path), self.path, self.report)
+
+    def _end(self, state: str) -> None:
+        self.writer.meta(state=state)
+        self.writer.commit()
+
+    # -- the parts ---------------------------------------------------------------------------------
+    def _work(self, workload: Workload) -> None:
+        self.progress("finding skips", 0, 0, "")
+        torch.manual_seed(self.options.seed)
+        model = workload.build().to(self.options.device)
+        graph = find_skips(model, workload, device=self.options.device)
+        graph = replace(graph, model=self.options.model)
+        del model
+        self.writer.graph(graph)
+        for note in graph.notes:
+            self.writer.note(note)
+        self.writer.commit()
+
+        trial = self.settings.trial(0, measured=True)
+        ledger = self._measured(workload, trial, None, "measuring the patient")
+        findings = diagnose(ledger)
+        self.writer.findings(findings)
+        for note in ledger.notes:
+            self.writer.note(note)
+        self.writer.commit()
+        if not self.options.attempt:
+            return
+        names, left = _to_try(findings, self.options.remedies)
+        if left:
+            self.writer.note(f"prescribed but not tried (name it with --try): {', '.join(left)}")
+        if names:
+            self._cures(workload, graph, names)
+        else:
+            self.writer.note("no finding prescribes a remedy, so none was tried (name one with --try)")
+
+    def _measured(self, workload: Workload, trial: Trial, prepare: Prepare | None, stage: str) -> Ledger:
+        """One trial with the ledger on, its rows written as they come."""
+        settings = replace(self.settings, lr=trial.rate, seed=trial.seed)
+        every = max(1, settings.steps // MEASURED_STEPS)
+        kept: list[Ledger] = []
+        written = [0, 0]
+        self.writer.trial(trial)
+
+        def observe(model: nn.Module, optimizer: torch.optim.Optimizer) -> AbstractContextManager[Any]:
+            kept.append(watch(model, optimizer=optimizer, every=every))
+            return kept[0]
+
+        def write() -> None:
+            rows, layers = kept[0].rows(), kept[0].layers()
+            self.writer.skip_rows(trial.id, rows[written[0] :])
+            self.writer.layer_rows(trial.id, layers[written[1] :])
+            written[:] = [len(rows), len(layers)]
+            self._commit()
+
+        def on_step(point: LossPoint) -> None:
+            self.writer.losses([point])
+            write()
+            self.progress(stage, point.step + 1, settings.steps, f"loss {point.loss:.4g}")
+
+        try:
+            result = train_trial(workload, settings, trial=trial, prepare=prepare, observe=observe, on_step=on_step)
+        except BaseException:
+            self.writer.trial(replace(trial, state="interrupted"))
+            if kept:
+                write()
+            raise
+        write()
+        self.writer.trial(result.trial)
+        ledger = kept[0]
+        for point in result.losses:
+            ledger.loss_at(point)
+        if trial.remedy is not None and ledger.graph is not None:
+            self.writer.graph(ledger.graph, trial=trial.id)
+        self.writer.commit()
+        return ledger
+
+    def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str]) -> None:
+        lines: dict[str, str] = {}
+        cures = {n: self._prepare(workload, graph, n, lines) for n in names}
+        rates = [self.settings.lr * f for f in RATE_FACTORS]
+        seeds = [self.options.seed + k for k in range(SEEDS)]
+        trials = (1 + len(names)) * (len(rates) + len(seeds) - 1)
+        stage = "trying " + ", ".join(names)
+        self.done = 0
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Started):
+                self.writer.trial(event.trial)
+            elif isinstance(event, Stepped):
+                self.writer.losses([event.point])
+                self.done += 1
+                who = f"trial {event.point.trial}: loss {event.point.loss:.4g}"
+                self.progress(stage, self.done, trials * self.settings.steps, who)
+            elif isinstance(event, Finished):
+                self.writer.trial(event.result.trial)
+            elif isinstance(event, Dropped):
+                self.writer.note(f"{event.remedy} was not tried to the end: {event.reason}")
+            elif isinstance(event, Noted):
+                self.writer.note(event.text)
+            self._commit()
+
+        result = race(workload, self.settings, cures, rates=rates, seeds=seeds, on_event=on_event, first_trial_id=1)
+        told = verdicts(result, lines)
+        self.writer.cures(told)
+        self.writer.commit()
+        best = _best(told)
+        if best is not None and best.rate is not None:
+            trial = Trial(
+                _next_id(result), best.remedy, best.rate, self.options.seed, self.settings.steps, measured=True
+            )
+            self._measured(workload, trial, cures[best.remedy], f"measuring the net with {best.remedy}")
+
+    def _prepare(self, workload: Workload, graph: SkipGraph, name: str, lines: dict[str, str]) -> Prepare:
+        prepare = prepare_with(treat, name, workload, device=self.options.device, graph=graph)
+
+        def prepared(model: nn.Module) -> Treatment | None:
+            treatment = prepare(model)
+            lines[name] = getattr(treatment, "lines", "")
+            return treatment
+
+        return prepared
+
+    def _commit(self) -> None:
+        now = time.monotonic()
+        if now - self.committed > COMMIT_EVERY:
+            self.writer.commit()
+            self.committed = now
+
+
+def _settings(options: CheckOptions, optimizer: str) -> Settings:
+    chosen = options.optimizer or optimizer
+    return Settings(
+        steps=STEPS if options.steps is None else options.steps,
+        batch_size=options.batch_size,
+        optimizer=chosen,  # type: ignore[arg-type] - checked by Settings
+        lr=options.lr if options.lr is not None else (0.05 if chosen == "sgd" else 1e-3),
+        seed=options.seed,
+        device=options.device,
+        precision=options.precision,  # type: ignore[arg-type] - checked by Settings
+        compile=options.compile,
+    )
+
+
+def _to_try(findings: Sequence[Finding], named: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Remedies to try and those left: the named ones, else what the findings prescribe, the gravest first."""
+    if named:
+        return list(dict.fromkeys(named)), []
+    found = [f for f in findings if f.state == "found"]
+    found.sort(key=lambda f: -SEVERITIES.index(f.severity))  # stable: by code within a severity
+    # The first choice of every finding before the second choice of any.
+    depth = max((len(f.remedies) for f in found), default=0)
+    ordered = [f.remedies[k] for k in range(depth) for f in found if k < len(f.remedies)]
+    names = [n for n in dict.fromkeys(ordered) if n in REMEDIES]
+    return names[:MOST_CURES], names[MOST_CURES:]
+
+
+def _best(cures: Sequence[Cure]) -> Cure | None:
+    """The cure worth measuring: the one that helped most, else the one that came nearest."""
+    ran = [c for c in cures if c.best_loss is not None]
+    helped = [c for c in ran if c.state == "helped"] or ran
+    return min(helped, key=lambda c: (c.steps_ratio if c.steps_ratio is not None else 9e9, c.best_loss), default=None)
+
+
+def _next_id(result: RaceResult) -> int:
+    return 1 + max(r.trial.id for trials in (result.patient, *result.cures.values()) for r in trials)
+
+
+def _versions() -> dict[str, str]:
+    out = {"skipgrad": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    for name in ("torchvision", "timm", "transformers", "segmentation-models-pytorch", "scikit-learn"):
+        try:
+            out[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return out

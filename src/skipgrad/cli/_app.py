@@ -1,0 +1,40 @@
+"""The verbs and how they are found. Light: nothing here, nor at the top of a verb's file, imports torch."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from skipgrad._version import __version__
+from skipgrad.cli import boost, check, find, lab, report
+from skipgrad.cli._terminal import Answer
+
+EPILOGUE = (
+    "MODEL is torchvision:resnet50, timm:…, transformers:gpt2, smp:Unet, diffusers:…, skipgrad:plain56, "
+    "package.module:callable or file.py:callable. "
+    "DATA is digits, shapes, text, cifar10:DIR, imagefolder:DIR, package.module:callable or file.py:callable."
+)
+
+
+def make_app() -> App:
+    """The command line, ready to be called with a list of words."""
+    app = App(
+        name="skipgrad",
+        help="Find every skip connection in a PyTorch model, measure the gradient through it, say what is wrong, "
+        "try the cure.",
+        help_epilogue=EPILOGUE,
+        help_format="plaintext",
+        version=__version__,
+        version_flags=["--version"],
+        console=Answer(),
+        # main() turns Ctrl-C, errors and results into exit statuses, in one place.
+        suppress_keyboard_interrupt=False,
+        exit_on_error=False,
+        print_error=False,
+        verbose=False,
+        result_action="return_value",
+    )
+    for order, verb in enumerate((find.find, check.check, boost.boost, lab.lab, report.report)):
+        # Verbs without a MODEL say nothing about models below their options.
+        epilogue = "" if verb in (lab.lab, report.report) else None
+        app.command(verb, sort_key=order, help_epilogue=epilogue)
+    return app

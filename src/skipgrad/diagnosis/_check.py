@@ -1,0 +1,102 @@
+"""What a check is, and the four verdicts it may return."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skipgrad.core import Finding, Measurements, Registry
+from skipgrad.core.run import Severity, State
+
+# A card names this many places; the evidence says how many there are in all.
+MOST_PLACES = 8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says of one run, before code and title are put to it."""
+
+    state: State
+    prescription: str
+    severity: Severity | None = None
+    where: tuple[str, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
+    remedies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that can be wrong with the gradient of a net.
+
+    Calling it with a `Measurements` gives its `Finding`.
+
+    Attributes:
+        code: stable, ``"SG001"``.
+        title: a few words, of what is wrong when it is found.
+        severity: of the finding, unless the verdict says another.
+        explanation: two or three plain sentences: what it sees and why it matters.
+        judge: the check itself.
+    """
+
+    code: str
+    title: str
+    severity: Severity
+    explanation: str
+    judge: Callable[[Measurements], Verdict]
+
+    @property
+    def page(self) -> str:
+        """Its page in the documentation, relative to ``docs/``."""
+        return f"checks/{self.code}.md"
+
+    def __call__(self, measured: Measurements) -> Finding:
+        verdict = self.judge(measured)
+        return Finding(
+            code=self.code,
+            title=self.title,
+            severity=verdict.severity or self.severity,
+            state=verdict.state,
+            where=tuple(dict.fromkeys(verdict.where))[:MOST_PLACES],
+            evidence={key: plain(value) for key, value in verdict.evidence.items()},
+            prescription=verdict.prescription,
+            remedies=verdict.remedies,
+        )
+
+
+CHECKS: Registry[Check] = Registry("check")
+
+
+def found(
+    prescription: str,
+    *,
+    severity: Severity | None = None,
+    where: Sequence[str] = (),
+    evidence: dict[str, Any] | None = None,
+    remedies: Sequence[str] = (),
+) -> Verdict:
+    """The check applies, and what it looks for is there."""
+    return Verdict("found", prescription, severity, tuple(where), evidence or {}, tuple(remedies))
+
+
+def passed(prescription: str, evidence: dict[str, Any] | None = None) -> Verdict:
+    """The check applies, could be judged, and found nothing."""
+    return Verdict("passed", prescription, evidence=evidence or {})
+
+
+def not_applicable(reason: str) -> Verdict:
+    """The net has nothing this check is about."""
+    return Verdict("not applicable", reason)
+
+
+def skipped(reason: str) -> Verdict:
+    """The check applies, but what it needs was not measured."""
+    return Verdict("skipped", reason)
+
+
+def plain(value: Any) -> Any:
+    """A figure as strict JSON can hold it: six digits, and infinities and NaN as text."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+    return value

@@ -1,0 +1,64 @@
+"""From a source of measurements to one finding per check."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from skipgrad import store
+from skipgrad.core import BadInput, Finding, Measurements
+from skipgrad.core.run import SEVERITIES, Severity
+from skipgrad.diagnosis.checks import CHECKS
+
+
+def diagnose(source: Any) -> tuple[Finding, ...]:
+    """Says what is wrong with the gradient flow of a run.
+
+    Args:
+        source: a `Measurements`, anything with ``.measurements()`` (a ledger, a `Run`), or the path of a run file.
+
+    Returns:
+        One finding per registered check, in order of code; look at ``state`` before ``severity``.
+
+    Raises:
+        BadInput: a source of another kind.
+        RunFileError: a path that is no readable run file.
+
+    >>> from skipgrad.core import Measurements, SkipGraph
+    >>> sorted({f.state for f in diagnose(Measurements(SkipGraph(())))})
+    ['not applicable', 'skipped']
+    """
+    measured = _measurements(source)
+    return tuple(check(measured) for _, check in sorted(CHECKS.items()))
+
+
+def explain(code: str) -> str:
+    """What the check of this code sees and why it matters, in two or three sentences.
+
+    Raises:
+        UnknownName: no check has this code.
+    """
+    return CHECKS.get(code).explanation
+
+
+def worst(findings: Iterable[Finding]) -> Severity | None:
+    """The highest severity among the findings that were found; None when none was."""
+    ranks = [SEVERITIES.index(f.severity) for f in findings if f.state == "found"]
+    return SEVERITIES[max(ranks)] if ranks else None
+
+
+def _measurements(source: Any) -> Measurements:
+    if isinstance(source, (str, os.PathLike)):
+        source = store.read_run(os.fspath(source))
+    measured = source
+    if not isinstance(source, Measurements) and callable(getattr(source, "measurements", None)):
+        measured = source.measurements()
+    if not isinstance(measured, Measurements):
+        raise BadInput(
+            "diagnosing a run",
+            received=f"a {type(source).__name__}"
+            + ("" if measured is source else f" whose measurements() gave a {type(measured).__name__}"),
+            todo="pass a ledger, a Run, a Measurements or the path of a run file",
+        )
+    return measured

@@ -1,0 +1,52 @@
+"""Every claim by its id, and how one is run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from skipgrad.core.errors import BadInput
+from skipgrad.core.registry import Registry
+from skipgrad.lab.claim import Claim, Progress, Tell, Verdict, state_of
+from skipgrad.lab.claims import a1_gradient, d1_degradation, d2_clean_shortcut
+
+CLAIMS: Registry[Claim] = Registry("claim")
+for _claim in (a1_gradient.CLAIM, d1_degradation.CLAIM, d2_clean_shortcut.CLAIM):
+    CLAIMS.register(_claim.id, _claim)
+
+
+def run_claim(id: str, *, quick: bool = False, seeds: Sequence[int] | None = None, tell: Tell | None = None) -> Verdict:
+    """Runs the experiment of a claim.
+
+    Args:
+        id: of the claim, e.g. ``"D1"``; lower case will do.
+        quick: a shorter version, whose criterion is the same; it may answer that it cannot tell.
+        seeds: instead of the claim's own.
+        tell: called with a `Progress` as the experiment goes on.
+
+    Raises:
+        UnknownName: when there is no such claim.
+        BadInput: for no seeds, or one named twice.
+    """
+    claim = CLAIMS.get(id.upper())
+    chosen = tuple(claim.seeds if seeds is None else seeds)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise BadInput(
+            f"running the claim {claim.id}", where="seeds", received=repr(chosen), todo="give each seed once"
+        )
+    start = time.perf_counter()
+    outcome = claim.experiment(quick, chosen, tell or _nothing)
+    return Verdict(
+        claim.id,
+        state_of(outcome.figures),
+        outcome.reason,
+        claim.criterion,
+        outcome.setting,
+        outcome.figures,
+        quick,
+        time.perf_counter() - start,
+    )
+
+
+def _nothing(progress: Progress) -> None:
+    """Nobody listens."""

@@ -1,0 +1,31 @@
+"""``digits``: scikit-learn's 1,797 handwritten digits, 8×8 pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from skipgrad.core import MissingExtra
+from skipgrad.models.data.source import DataSource, from_tensors, standardise
+
+
+def load(ref: str = "digits") -> DataSource:
+    """(1797, 1, 8, 8) float32, standardised over all pixels, and ten classes.
+
+    Raises:
+        MissingExtra: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"loading the data {ref!r}",
+            received="scikit-learn, which brings the digits, is not installed",
+            todo="pip install 'skipgrad[data]'",
+        ) from error
+    raw: Any = load_digits()
+    x = standardise(torch.tensor(raw["images"], dtype=torch.float32)[:, None])
+    y = torch.tensor(raw["target"], dtype=torch.long)
+    about = f"{len(x):,} handwritten digits of 8×8 pixels in ten classes (scikit-learn)"
+    return from_tensors(ref, "classification", x, y, classes=10, about=about)

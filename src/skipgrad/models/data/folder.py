@@ -1,0 +1,110 @@
+"""``imagefolder:DIR``: images in one folder per class."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipgrad.core import DataError, MissingExtra
+from skipgrad.models.data.source import DataSource
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+_LARGEST = 224
+_LOOKED_AT = 64
+
+
+def load(ref: str, where: str) -> DataSource:
+    """RGB images (n, 3, S, S) float32, decoded when a batch needs them, standardised by channel.
+
+    S is the side that most images share, else their median side (at most 224); the fit may choose another.
+    Classes are the folders with images in them, in order of name.
+
+    Raises:
+        DataError: no such folder, no class folders, no images, or a file that cannot be decoded.
+        MissingExtra: Pillow is not installed.
+    """
+    doing, root = f"loading the data {ref!r}", Path(where).expanduser()
+    if not root.is_dir():
+        raise DataError(doing, where=str(root), received="no such folder", todo="check the path")
+    classes: list[str] = []
+    files: list[tuple[Path, int]] = []
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        if found:
+            files += [(path, len(classes)) for path in found]
+            classes.append(folder.name)
+    if len(classes) < 2:
+        raise DataError(
+            doing,
+            where=str(root),
+            received=f"{len(classes)} folders with images in them",
+            todo="put the images of each class into a folder of its own: DIR/cat/1.png, DIR/dog/1.png",
+        )
+    picks = [files[i][0] for i in np.linspace(0, len(files) - 1, min(_LOOKED_AT, len(files))).astype(int)]
+    sizes = [_size(path, doing) for path in picks]
+    common, count = Counter(sizes).most_common(1)[0]
+    same = count == len(sizes) and common[0] == common[1]
+    side = common[0] if same else int(min(_LARGEST, statistics.median(min(size) for size in sizes)))
+    pixels = np.stack([_pixels(path, 32, doing) for path in picks]).astype(np.float32)
+    mean = torch.from_numpy(pixels.mean((0, 1, 2)))[:, None, None]
+    std = torch.from_numpy(pixels.std((0, 1, 2))).clamp_min(1e-3)[:, None, None]
+    notes = (
+        () if same else (f"images of different sizes are scaled to {side}×{side} pixels, whatever their proportions",)
+    )
+
+    def at(size: int) -> DataSource:
+        def gather(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+            raw = np.stack([_pixels(files[i][0], size, doing) for i in indices])
+            x = torch.from_numpy(raw).permute(0, 3, 1, 2).float()
+            return ((x - mean) / std).contiguous(), torch.tensor([files[i][1] for i in indices])
+
+        about = f"{len(files):,} images in {len(classes)} classes ({', '.join(classes[:5])}{' …' * (len(classes) > 5)})"
+        source = DataSource(ref, "classification", len(files), gather, (3, size, size), len(classes), about)
+        return replace(source, notes=notes, resize=at)
+
+    return at(side)
+
+
+def _open(path: Path, doing: str) -> Any:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise MissingExtra(doing, received="Pillow is not installed", todo="pip install 'skipgrad[models]'") from error
+    try:
+        return Image.open(path)
+    except Exception as error:
+        raise DataError(
+            doing,
+            where=str(path),
+            received=f"{type(error).__name__}: {error}",
+            todo="remove the file; it is no image Pillow can read",
+        ) from error
+
+
+def _size(path: Path, doing: str) -> tuple[int, int]:
+    with _open(path, doing) as image:
+        return image.size
+
+
+def _pixels(path: Path, size: int, doing: str) -> np.ndarray:
+    """(size, size, 3) uint8."""
+    opened = _open(path, doing)
+    try:
+        with opened:
+            image = opened.convert("RGB")
+            return np.asarray(image if image.size == (size, size) else image.resize((size, size), resample=2))
+    except Exception as error:
+        raise DataError(
+            doing,
+            where=str(path),
+            received=f"{type(error).__name__}: {error}",
+            todo="remove the file; it is cut short or damaged",
+        ) from error

@@ -1,0 +1,162 @@
+"""``transformers:gpt2``: a model of transformers from its configuration class, with fresh weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from skipgrad.core import ModelError, UnknownName, nearest
+from skipgrad.models.libraries._extra import optional
+from skipgrad.models.source import ROLE_NAMES, Inputs, ModelSource, Role, ids, image, shorten
+
+# Which head a model type gets: the first of these tasks its configuration has a class for.
+_TASKS = (
+    ("language model", "AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING"),
+    ("encoder-decoder", "AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING"),
+    ("classification", "AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING"),
+    ("segmentation", "AutoModelForSemanticSegmentation", "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING"),
+    ("masked language model", "AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING"),
+    ("speech", "AutoModelForSpeechSeq2Seq", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING"),
+    ("base", "AutoModel", "MODEL_MAPPING"),
+)
+
+
+def resolve(ref: str, name: str, args: dict[str, Any], head: str | None = None) -> ModelSource:
+    """A model type of transformers (``gpt2``, ``bert``, ``t5``, ``vit`` …) with its default configuration.
+
+    The class is the causal language model's where there is one (encoder-decoders: the sequence-to-sequence
+    one), else the first of image classification, segmentation, masked language model, the bare model – unless
+    ``head`` names the task.
+
+    Raises:
+        UnknownName: no such model type; with the nearest names.
+        ModelError: a configuration value that does not exist or is refused.
+    """
+    transformers = optional("transformers", ref)
+    types = list(transformers.CONFIG_MAPPING.keys())
+    if name not in types:
+        raise UnknownName(
+            f"resolving the model {ref!r}",
+            received=f"transformers has no model type {name!r}",
+            todo=nearest(name, types) + "; it is the type, such as gpt2, not the name of a checkpoint",
+        )
+    config_class = transformers.CONFIG_MAPPING[name]
+    config = _config(ref, config_class, {})
+    unknown = [key for key in args if not hasattr(config, key)]
+    if unknown:
+        raise ModelError(
+            f"building the model {ref!r}",
+            where=config_class.__name__,
+            received=f"no configuration value {unknown[0]!r}",
+            todo=nearest(unknown[0], sorted(config.to_dict())),
+        )
+    task, auto, model_class = _model_class(transformers, config, ref, head)
+    roles: dict[Role, str] = {}
+    for role, names in ROLE_NAMES.items():
+        names = ("num_labels",) if role == "classes" else names
+        found = next((key for key in names if hasattr(config, key)), None)
+        if found is not None:
+            roles[role] = found
+    if task not in ("classification", "segmentation"):
+        roles.pop("classes", None)
+    source = ModelSource(
+        ref=ref,
+        args=args,
+        construct=partial(_construct, ref, config_class, auto),
+        inputs=_inputs,
+        modality=_modality(model_class),
+        roles=roles,
+        defaults={role: getattr(config, key) for role, key in roles.items()},
+        signature=f"{config_class.__name__}({', '.join(args) or '…'})",
+        user_args=frozenset(args),
+        kind=task,
+        extra=(partial(_config, ref, config_class), model_class),
+    )
+    segments = transformers.models.auto.modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
+    if task == "classification" and type(config) in segments:
+        source = replace(source, as_segmentation=partial(resolve, ref, name, args, "segmentation"))
+    if _reads_both_ways(transformers, task, config):
+        # Without it the net would see the byte it has to predict.
+        source = source.with_args(**{"is_decoder": True, **args})
+    return source
+
+
+def _config(ref: str, config_class: Any, args: dict[str, Any]) -> Any:
+    try:
+        return config_class(**args)
+    except Exception as error:
+        raise ModelError(
+            f"configuring the model {ref!r}",
+            where=config_class.__name__,
+            received=f"{type(error).__name__}: {shorten(str(error))}",
+            todo="correct the arguments given by --model-arg name=value",
+        ) from error
+
+
+def _construct(ref: str, config_class: Any, auto: Any, **args: Any) -> Any:
+    return auto.from_config(_config(ref, config_class, args))
+
+
+def _model_class(transformers: Any, config: Any, ref: str, head: str | None) -> tuple[str, Any, Any]:
+    modeling = transformers.models.auto.modeling_auto
+    tasks = list(_TASKS)
+    if getattr(config, "is_encoder_decoder", False):
+        tasks.sort(key=lambda task: task[0] not in ("encoder-decoder", "speech"))
+    if head is not None:
+        tasks.sort(key=lambda task: task[0] != head)
+    for task, auto, mapping in tasks:
+        classes = getattr(modeling, mapping, {})
+        if type(config) in classes:
+            found = classes[type(config)]
+            return task, getattr(transformers, auto), found[0] if isinstance(found, (tuple, list)) else found
+    raise ModelError(
+        f"resolving the model {ref!r}",
+        received=f"{type(config).__name__} configures no model class that AutoModel knows",
+        todo="refer to the class by your own callable: file.py:callable",
+    )
+
+
+def _modality(model_class: Any) -> Any:
+    main = getattr(model_class, "main_input_name", "input_ids")
+    return {"input_ids": "text", "pixel_values": "image"}.get(main, "other")
+
+
+def _reads_both_ways(transformers: Any, task: str, config: Any) -> bool:
+    """An encoder with a causal head (BERT): it sees later tokens unless told to be a decoder."""
+    masked = transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING
+    return task == "language model" and type(config) in masked and getattr(config, "is_decoder", None) is False
+
+
+def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> Inputs:
+    make_config, model_class = source.extra
+    config: Callable[..., Any] = make_config(dict(source.args))
+    parameters = inspect.signature(model_class.forward).parameters
+    main = getattr(model_class, "main_input_name", "input_ids")
+    kwargs: dict[str, Any] = {}
+    if main == "pixel_values":
+        kwargs[main] = image(shape or _pixels(config), device)
+    elif main == "input_features":
+        bins = getattr(config, "num_mel_bins", 80)
+        kwargs[main] = image(shape or (1, bins, 2 * getattr(config, "max_source_positions", 1500)), device)
+    elif main == "input_values":
+        kwargs[main] = image(shape or (1, 16000), device)
+    else:
+        text = getattr(config, "text_config", config)
+        kwargs["input_ids"] = ids(shape or (1, 16), device, getattr(text, "vocab_size", 2))
+        if hasattr(config, "vision_config") and hasattr(config, "text_config") and source.kind == "base":
+            kwargs["pixel_values"] = image(_pixels(config.vision_config), device)  # type: ignore[attr-defined]
+    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in parameters:
+        length = shape if shape is not None and len(shape) == 2 else (1, 16)
+        kwargs["decoder_input_ids"] = ids(length, device, getattr(config, "vocab_size", 2))
+    return (), kwargs
+
+
+def _pixels(config: Any) -> tuple[int, ...]:
+    size = getattr(config, "image_size", None) or 224
+    height, width = (size, size) if isinstance(size, int) else tuple(size)[:2]
+    frames = getattr(config, "num_frames", None)
+    channels = getattr(config, "num_channels", 3)
+    return (1, frames, channels, height, width) if frames else (1, channels, height, width)

@@ -1,0 +1,53 @@
+"""Small character transformers, Pre-LN and Post-LN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from skipgrad.blocks import TransformerBlock
+from skipgrad.core import BadInput
+
+
+class CharTransformer(nn.Module):
+    """Predicts the next token at each position: ids (N, T) → logits (N, T, vocab), T ≤ context.
+
+    Args:
+        depth: transformer blocks.
+        norm_first: Pre-LN (with a last norm before the head) or Post-LN.
+        d_model: features.
+        heads: attention heads.
+        vocab: number of tokens.
+        context: longest sequence.
+    """
+
+    def __init__(
+        self, depth: int, norm_first: bool, *, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64
+    ) -> None:
+        super().__init__()
+        self.context = context
+        self.token = nn.Embedding(vocab, d_model)
+        self.position = nn.Embedding(context, d_model)
+        self.blocks = nn.Sequential(*[TransformerBlock(d_model, heads, norm_first=norm_first) for _ in range(depth)])
+        self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
+        self.head = nn.Linear(d_model, vocab)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if ids.shape[1] > self.context:
+            raise BadInput(
+                "running a character transformer",
+                received=f"{ids.shape[1]} tokens, its context is {self.context}",
+                todo="build it with a larger context",
+            )
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        return self.head(self.norm(self.blocks(self.token(ids) + self.position(positions))))
+
+
+def preln(depth: int, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64) -> CharTransformer:
+    """A Pre-LN character transformer of ``depth`` blocks."""
+    return CharTransformer(depth, True, d_model=d_model, heads=heads, vocab=vocab, context=context)
+
+
+def postln(depth: int, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64) -> CharTransformer:
+    """A Post-LN character transformer of ``depth`` blocks."""
+    return CharTransformer(depth, False, d_model=d_model, heads=heads, vocab=vocab, context=context)

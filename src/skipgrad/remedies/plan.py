@@ -1,0 +1,246 @@
+"""What a remedy is made of: `Remedy` plans, `Plan` applies, `Applied` verifies and undoes."""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from skipgrad.core.errors import BadInput, RemedyRefused
+from skipgrad.core.graph import SkipGraph
+from skipgrad.core.run import Measurements
+from skipgrad.remedies.places import unwrap
+from skipgrad.remedies.records import Edit, Left, Verification
+
+RemedyKind = Literal["model", "gradient"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a remedy will do to a model: plain data to read before anything is touched.
+
+    Attributes:
+        remedy: the remedy's name.
+        edits: what will be done, in order of execution.
+        skipped: what is left alone, with the reason.
+        lines: Python to paste into one's own code that does the same.
+        bind: makes the `Applied` for a model; resolves paths, changes nothing.
+    """
+
+    remedy: str
+    edits: tuple[Edit, ...]
+    skipped: tuple[Left, ...] = ()
+    lines: str = ""
+    bind: Callable[[Plan, nn.Module], Applied] = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+
+    def apply(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Applied:
+        """Does it, all or nothing.
+
+        Args:
+            model: the model the graph was found in; may be wrapped by `torch.compile` or DDP.
+            optimizer: needed by gradient edits; may be given later, to `Applied.attach`.
+
+        Raises:
+            RemedyRefused: it is applied already, or nothing of it fits this model.
+        """
+        applied = self.bind(self, model)
+        applied.start(optimizer)
+        return applied
+
+    def __str__(self) -> str:
+        lines = [f"{self.remedy}: {len(self.edits)} edit{'s' if len(self.edits) != 1 else ''}"]
+        return "\n".join(lines + [f"  {e}" for e in self.edits] + [f"  {s}" for s in self.skipped])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An edit in force. Holds no model, so that the table below keeps none alive."""
+
+    remedy: str
+    plan: weakref.ref[Plan]
+    touched: frozenset[str]
+
+
+# Which edits are in force on which model: the only state outside an Applied.
+_IN_FORCE: weakref.WeakKeyDictionary[nn.Module, list[_Entry]] = weakref.WeakKeyDictionary()
+
+
+class Applied(ABC):
+    """A remedy in force on a model. As a context manager it is undone at the end.
+
+    Attributes:
+        plan: what was planned.
+        model: the model itself, without wrappers.
+        skipped: what was left alone, by the plan or because of what the model turned out to be.
+        repeatable: a second plan of this remedy may be applied on top.
+    """
+
+    repeatable: ClassVar[bool] = False
+
+    def __init__(self, plan: Plan, model: nn.Module) -> None:
+        self.plan = plan
+        self.given = model
+        self.model, self.wrappers = unwrap(model)
+        self.skipped: tuple[Left, ...] = plan.skipped
+        self._entry: _Entry | None = None
+        self._undone = False
+
+    @property
+    def lines(self) -> str:
+        """Python to paste that does the same."""
+        return self.plan.lines
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What did not go as planned."""
+        return ()
+
+    @abstractmethod
+    def _do(self) -> None: ...
+
+    @abstractmethod
+    def _revert(self) -> None:
+        """Takes back whatever `_do` has done so far; called after a failure too."""
+
+    @abstractmethod
+    def verify(
+        self,
+        example: Any = None,
+        *,
+        kwargs: dict[str, Any] | None = None,
+        measured: Any = None,
+        loss: Callable[[], torch.Tensor] | None = None,
+    ) -> Verification:
+        """Checks what can be checked with what is given; the model is left as it was.
+
+        Args:
+            example: positional inputs of the model: a tensor, or a tuple of arguments.
+            kwargs: its keyword inputs.
+            measured: measurements taken after the edit.
+            loss: a function without arguments that runs the model and returns a loss.
+        """
+
+    def touched(self) -> frozenset[str]:
+        """Names of the parameters whose values it has set."""
+        return frozenset()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> Applied:
+        """Tells it the optimizer, where that was built after `apply`; nothing to do for most model edits."""
+        return self
+
+    def start(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Puts the edit in force; called by `Plan.apply`."""
+        name = self.plan.remedy
+        entries = _IN_FORCE.setdefault(self.model, [])
+        same = [e for e in entries if e.plan() is self.plan or (e.remedy == name and not self.repeatable)]
+        if same or self._undone:
+            raise RemedyRefused(
+                f"applying {name}",
+                received="a model on which it is in force already" if same else "an edit that was undone",
+                todo="undo() it first, or make a new plan",
+            )
+        try:
+            self._do()
+            if optimizer is not None:
+                self.attach(optimizer)
+        except BaseException:
+            self._revert()
+            raise
+        self._entry = _Entry(name, weakref.ref(self.plan), self.touched())
+        entries.append(self._entry)
+
+    def undo(self) -> None:
+        """Takes the edit back: what it set is bitwise what it was, no hook and no parameter of it remains.
+
+        Values that training changed elsewhere are kept.
+
+        Raises:
+            RemedyRefused: it was undone before, or a later remedy changed the same parameters.
+        """
+        name = self.plan.remedy
+        if self._entry is None:
+            raise RemedyRefused(
+                f"undoing {name}",
+                received="an edit that was undone before" if self._undone else "an edit that is not in force",
+                todo="undo an edit once; plan and apply again to have it back",
+            )
+        entries = _IN_FORCE.get(self.model, [])
+        later = entries[[e is self._entry for e in entries].index(True) + 1 :]
+        over = [e.remedy for e in later if e.touched & self._entry.touched]
+        if over:
+            raise RemedyRefused(
+                f"undoing {name}",
+                received=f"{', '.join(over)} changed the same parameters after it",
+                todo="undo the later edits first",
+            )
+        self._revert()
+        entries[:] = [e for e in entries if e is not self._entry]
+        self._entry, self._undone = None, True
+
+    def __enter__(self) -> Applied:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._entry is not None:
+            self.undo()
+
+
+class Remedy(ABC):
+    """A cure by name.
+
+    Attributes:
+        name: as it is looked up.
+        title: one line for people.
+        kind: ``"model"``: edits the model; ``"gradient"``: edits parameters' gradients before each step.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    kind: ClassVar[RemedyKind]
+
+    @abstractmethod
+    def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:
+        """What it would do.
+
+        Args:
+            graph: the model's skips, as `skipgrad.find` returns them.
+            measured: `Measurements`, or anything with ``.measurements()`` such as a ledger.
+
+        Raises:
+            RemedyRefused: it does not apply; the message is the reason.
+            MeasureError: it needs measurements that are not there.
+        """
+
+
+def measurements_of(measured: Any, doing: str) -> Measurements | None:
+    """The measurements in what a caller passed as ``measured``."""
+    if measured is None or isinstance(measured, Measurements):
+        return measured
+    take = getattr(measured, "measurements", None)
+    if not callable(take):
+        raise BadInput(
+            doing,
+            where="measured",
+            received=type(measured).__name__,
+            todo="pass a Measurements, a Ledger or a Run",
+        )
+    found = take()
+    assert isinstance(found, Measurements)
+    return found
+
+
+def refusal(remedy: str, reason: str, left: Sequence[Left] = (), todo: str = "") -> RemedyRefused:
+    """The error of a remedy that does not apply, naming up to three of the skips left alone."""
+    detail = "; ".join(f"{s.skip}: {s.reason}" for s in left[:3])
+    more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+    return RemedyRefused(
+        f"planning {remedy}",
+        received=f"{reason}{f' ({detail}{more})' if detail else ''}",
+        todo=todo or "leave this model as it is, or try another remedy",
+    )

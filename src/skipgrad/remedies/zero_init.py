@@ -1,0 +1,158 @@
+"""zero-init: the last layer of every identity-skip branch starts at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from skipgrad.core.graph import SkipGraph
+from skipgrad.remedies.affine import SCALE_NAMES
+from skipgrad.remedies.branches import branch_ends, stops_zero
+from skipgrad.remedies.parameters import ParameterEdit
+from skipgrad.remedies.places import call, undisturbed
+from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, measurements_of, refusal
+from skipgrad.remedies.records import Check, Edit, Verification
+
+_LINES = """\
+import re
+
+import torch
+
+with torch.no_grad():
+    for path in {paths}:
+        module = model.get_submodule(path)
+        module = getattr(module, "out_proj", module)  # nn.MultiheadAttention
+        for name, parameter in module.named_parameters(recurse=False):
+            if name in ("weight", "bias") or re.fullmatch(r"{scales}", name):
+                parameter.zero_()
+"""
+
+
+class ZeroInit(Remedy):
+    """y = x + F(x) starts as y = x: weight and bias of the last affine layer of F are set to 0.
+
+    The layer itself gets a gradient in the first step, the layers before it from the second on.
+
+    Papers: Goyal et al. 2017 (arXiv:1706.02677, γ = 0 in the last batch norm of a block); Zhang et al. 2019,
+    Fixup (arXiv:1901.09321); Bachlechner et al. 2020, ReZero (arXiv:2003.04887).
+    """
+
+    name: ClassVar[str] = "zero-init"
+    title: ClassVar[str] = "Start every identity-skip branch at zero"
+    kind: ClassVar[RemedyKind] = "model"
+
+    def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:
+        ends = branch_ends(graph, stops_zero)
+        if not ends.skips:
+            if not ends.total:
+                raise refusal(
+                    self.name,
+                    f"no add with an identity shortcut among {len(graph)} skips",
+                    todo="a plain net has nothing to zero: see add-skips",
+                )
+            raise refusal(self.name, "no branch that could be zeroed and live", ends.left)
+        edits = tuple(
+            Edit(path, "weight and bias to zero", ", ".join(dict.fromkeys(skips)), "F(x) + x", "x")
+            for path, skips in ends.skips.items()
+        )
+        paths = str(list(ends.skips))
+        lines = _LINES.format(paths=paths, scales=SCALE_NAMES)
+        skips = dict(ends.skips)
+        return Plan(self.name, edits, ends.left, lines, lambda plan, model: Zeroed(plan, model, skips))
+
+
+class Zeroed(ParameterEdit):
+    """`ZeroInit` in force. Verify it before training: after the first step the layers are not zero any more."""
+
+    def __init__(self, plan: Plan, model: nn.Module, ends: dict[str, tuple[str, ...]]) -> None:
+        super().__init__(plan, model, dict.fromkeys(ends), ends)
+        self._ends = ends
+
+    def verify(
+        self,
+        example: Any = None,
+        *,
+        kwargs: dict[str, Any] | None = None,
+        measured: Any = None,
+        loss: Callable[[], torch.Tensor] | None = None,
+    ) -> Verification:
+        """Checks that the layers are zero, that the branches are, and that they can be trained.
+
+        Args:
+            example: inputs; what the edited modules return is then checked to be 0.
+            kwargs: keyword inputs.
+            measured: measurements after the edit; the branches' forward RMS is then checked to be 0.
+            loss: runs the model and returns a loss; every zeroed layer must then get a gradient.
+        """
+        largest = max(float(p.detach().abs().max()) for _, _, p, _ in self.parameters())
+        checks = [_check(f"{len(self.targets)} last layers are exactly 0", largest == 0, largest)]
+        checks.append(self._outputs(example, kwargs))
+        checks.append(self._measured(measured))
+        checks.append(self._alive(loss))
+        return Verification(self.plan.remedy, tuple(checks))
+
+    def _outputs(self, example: Any, kwargs: dict[str, Any] | None) -> Check:
+        what = "what they return is exactly 0, so that y = x"
+        # A block that owns its scale returns the sum, not the branch.
+        leaves = {p: m for p, m in self.modules.items() if p in self.targets and _leaf(m)}
+        if example is None and not kwargs:
+            return Check(what, "not applicable", reason="no example inputs given")
+        if not leaves:
+            return Check(what, "not applicable", reason="the blocks own their scales themselves")
+        largest: dict[str, float] = {}
+
+        def look(path: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, _args: Any, out: Any) -> None:
+                first = out[0] if isinstance(out, tuple) else out
+                largest[path] = max(largest.get(path, 0.0), float(first.detach().abs().max()))
+
+            return hook
+
+        # In front of other hooks: one may add a shortcut to what the module returns.
+        handles = [m.register_forward_hook(look(p), prepend=True) for p, m in leaves.items()]
+        try:
+            with undisturbed(self.model), torch.no_grad():
+                call(self.model, example, kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not largest:
+            return Check(what, "not applicable", reason="none of them ran as a module")
+        worst = max(largest.values())
+        reason = "" if len(largest) == len(leaves) else f"{len(leaves) - len(largest)} of them did not run"
+        return _check(what, worst == 0, worst, reason)
+
+    def _measured(self, measured: Any) -> Check:
+        what = "the branches' forward RMS is 0"
+        found = measurements_of(measured, "verifying zero-init")
+        if found is None:
+            return Check(what, "not applicable", reason="no measurements given")
+        # A skip counts when each of its branches was zeroed.
+        names = {s for p in self.targets for s in self._ends[p]} - {s.skip for s in self.skipped}
+        first = min((r.step for r in found.skips), default=0)
+        rows = [r.branch_rms for r in found.skips if r.skip in names and r.step == first]
+        if not rows:
+            return Check(what, "not applicable", reason="no row of an edited skip")
+        return _check(what, max(rows) == 0, max(rows))
+
+    def _alive(self, loss: Callable[[], torch.Tensor] | None) -> Check:
+        what = "every zeroed layer gets a gradient"
+        if loss is None:
+            return Check(what, "not applicable", reason="no loss given")
+        with undisturbed(self.model):
+            parameters = self.parameters()
+            grads = torch.autograd.grad(loss(), [p for _, _, p, _ in parameters], allow_unused=True)
+        alive = {path for (path, *_), g in zip(parameters, grads, strict=True) if g is not None and bool(g.any())}
+        dead = [p for p in self.targets if p not in alive]
+        return _check(what, not dead, len(dead) / len(self.targets), f"none at {', '.join(dead[:3])}" if dead else "")
+
+
+def _leaf(module: nn.Module) -> bool:
+    return isinstance(module, nn.MultiheadAttention) or not any(True for _ in module.children())
+
+
+def _check(what: str, ok: bool, residual: float, reason: str = "") -> Check:
+    return Check(what, "passed" if ok else "failed", residual, reason)

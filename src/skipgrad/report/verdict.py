@@ -1,0 +1,160 @@
+"""What is the matter, and did the cure help: one sentence and the two figures that carry it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import median
+
+from skipgrad.core import Cure, Run
+from skipgrad.report.marks import found
+from skipgrad.report.subjects import Subject, winner
+from skipgrad.report.text import clean, figure, listed, plural, short, spread, times
+
+# As many layers at each end count as "the first" and "the last" ones; the same as the checks take.
+END = 3
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A large figure: what it is, what it is relative to, and its range."""
+
+    value: str
+    label: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first part of the report.
+
+    Attributes:
+        state: severity of the gravest finding, ``"passed"`` when all is well, ``"skipped"`` when nothing was judged.
+        sentence: the verdict in plain words.
+        figures: the gradient at the first layers, then steps and seconds of the best cure.
+    """
+
+    state: str
+    sentence: str
+    figures: tuple[Figure, ...]
+
+
+def verdict(run: Run, who: tuple[Subject, ...]) -> Verdict:
+    """The verdict of a run."""
+    model = short(run.meta.get("model") or (run.graph.model if run.graph else "") or "The model")
+    problems = found(run)
+    if problems:
+        worst = problems[0]
+        state = worst.severity
+        more = f" and {plural(len(problems) - 1, 'more finding')}" if len(problems) > 1 else ""
+        matter = f"{model} has a problem: {_lower(short(worst.title))} ({short(worst.code)}){more}"
+    elif run.findings:
+        judged = sum(f.state == "passed" for f in run.findings)
+        state = "passed" if judged else "skipped"
+        matter = f"Nothing is the matter with {model}: {_passed(judged)}" if judged else f"No check could judge {model}"
+    else:
+        state = "skipped"
+        matter = f"{model} was not diagnosed: {_why_not(run)}"
+    gradient = first_to_last(who[0])
+    cured = first_to_last(who[1]) if len(who) > 1 else None
+    best = winner(run)
+    clauses = [matter]
+    if gradient is not None:
+        clauses.append(f"the gradient reaching its first layers is {figure(gradient, 2)} times that at the last")
+    clauses.append(_outcome(run, best))
+    sentence = "; ".join(c for c in clauses if c) + "."
+    return Verdict(state, sentence, (_gradient_figure(who, gradient, cured), *_cure_figures(run, best)))
+
+
+def first_to_last(subject: Subject) -> float | None:
+    """‖dL/dz‖ of the first layers relative to the last: medians of three at each end, then over the steps.
+
+    Layers without a gradient of their own (frozen ones) do not count, steps with a zero or non-finite end neither.
+    """
+    rows = [r for r in subject.layers if math.isfinite(r.out_grad_norm)]
+    rows = [r for r in rows if r.weight_grad_norm is not None] or rows
+    depths = sorted({r.depth for r in rows})
+    if len(depths) < 2:
+        return None
+    k = max(1, min(END, len(depths) // 4))
+    first, last = set(depths[:k]), set(depths[-k:])
+    ends: dict[int, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for r in rows:
+        if r.depth in first:
+            ends[r.step][0].append(r.out_grad_norm)
+        if r.depth in last:
+            ends[r.step][1].append(r.out_grad_norm)
+    ratios = [median(a) / median(b) for a, b in ends.values() if a and b and median(b) > 0]
+    return median(ratios) if ratios else None
+
+
+def _gradient_figure(who: tuple[Subject, ...], gradient: float | None, cured: float | None) -> Figure:
+    label = "gradient reaching the first layers, relative to the last"
+    if gradient is None:
+        return Figure("–", label, "not measured")
+    detail = f"‖dL/dz‖, median of {plural(len({r.step for r in who[0].layers}), 'measured step')}"
+    if cured is not None:
+        detail += f"; {times(cured)} {who[1].who}"
+    return Figure(times(gradient), label, detail)
+
+
+def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
+    if best is None:
+        tried = sum(c.state != "refused" for c in run.cures)
+        detail = f"{plural(tried, 'remedy', 'remedies')} tried, none helped" if tried else "no remedy was tried"
+        return (Figure("–", "steps and seconds to the patient's best loss, cured against patient", detail),)
+    name = short(best.remedy)
+    over = f" over {plural(best.seeds, 'seed')}" if best.seeds else ""
+    steps = Figure(
+        times(best.steps_ratio),
+        f"steps to the patient's best loss, {name} against patient",
+        f"{spread(best.steps_spread)}{over}" if best.steps_spread else "no spread: one seed or never reached",
+    )
+    seconds = Figure(
+        times(best.seconds_ratio),
+        f"seconds to the patient's best loss, {name} against patient",
+        f"{spread(best.seconds_spread)}{over}" if best.seconds_spread else "no spread: one seed or never reached",
+    )
+    return steps, seconds
+
+
+def _outcome(run: Run, best: Cure | None) -> str:
+    if best is not None:
+        name = short(best.remedy)
+        if best.steps_ratio is None:
+            return f"{name} helped ({clean(best.reason)})"
+        range_ = f" ({spread(best.steps_spread)})" if best.steps_spread else ""
+        time = f" and {times(best.seconds_ratio)} the seconds" if best.seconds_ratio is not None else ""
+        if best.seconds_spread and time:
+            time += f" ({spread(best.seconds_spread)})"
+        return f"{name} reaches the patient's best loss in {times(best.steps_ratio)} the steps{range_}{time}"
+    tried = [clean(c.remedy) for c in run.cures if c.state != "refused"]
+    if tried:
+        return f"none of the remedies tried helped ({listed(tried)})"
+    if run.cures:
+        return "every remedy refused this model"
+    if found(run) and run.meta.get("state") == "done":
+        return "no remedy was tried"
+    return ""
+
+
+def _why_not(run: Run) -> str:
+    state = run.meta.get("state")
+    if state in ("interrupted", "failed", "running"):
+        verb = {"interrupted": "was interrupted", "failed": "failed", "running": "is still running"}[state]
+        steps = max((p.step for p in run.losses), default=None)
+        after = "before its first step" if steps is None else f"after {plural(steps + 1, 'step')}"
+        return f"the run {verb} {after}"
+    return "the run holds no findings"
+
+
+def _passed(judged: int) -> str:
+    return (
+        "the one check that could judge it passed" if judged == 1 else f"all {judged} checks that could judge it passed"
+    )
+
+
+def _lower(title: str) -> str:
+    """A title inside a sentence; names such as ReLU keep their capitals."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]

@@ -1,0 +1,115 @@
+"""Reading a run file, also while it is being written and after its writer was killed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from skipgrad.core import BadInput, Cure, Finding, LayerRow, LossPoint, Run, RunFileError, SkipGraph, SkipRow, Trial
+from skipgrad.store import schema
+from skipgrad.store.cells import NAN, figure, loads
+
+_DOING = "reading a run file"
+_RowT = TypeVar("_RowT", SkipRow, LayerRow)
+
+
+def read_run(path: str | Path) -> Run:
+    """The run in a file: what was committed at this moment.
+
+    Raises:
+        RunFileError: a missing file, one that is no run file, a newer schema, a truncated or damaged file.
+    """
+    path = Path(path)
+    schema.look_at(path, _DOING)
+    connection = None
+    try:
+        connection = _open(path)
+        connection.execute("BEGIN")  # one snapshot for all tables, whatever a writer commits meanwhile
+        schema.recognise(connection, path, _DOING)
+        return _read(connection, path)
+    except (sqlite3.DatabaseError, BadInput, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            raise RunFileError(
+                _DOING, where=str(path), received=f"{error}", todo="another process holds the file; try again shortly"
+            ) from error
+        what = error.received if isinstance(error, BadInput) else error
+        raise schema.damaged(path, _DOING, what) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A read-only connection: a report must not change what it reports."""
+    address = f"file:{quote(str(path.resolve()))}"
+    connection = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=10.0)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        # A file of a killed run that was copied without its log to a place where none can be made.
+        connection = sqlite3.connect(f"{address}?immutable=1", uri=True)
+    return connection
+
+
+def _read(connection: sqlite3.Connection, path: Path) -> Run:
+    def rows(table: str, *columns: str) -> sqlite3.Cursor:
+        return connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid")
+
+    graphs = {trial: SkipGraph.from_json(text) for trial, text in dict(rows("graphs", "trial", "graph")).items()}
+    patient = graphs.pop(None, None)
+    losses = {
+        (trial, step): LossPoint(trial, step, figure(loss), figure(seconds))
+        for trial, step, loss, seconds in rows("losses", "trial", "step", "loss", "seconds")
+    }
+    return Run(
+        meta={key: loads(value) for key, value in rows("meta", "key", "value")},
+        graph=patient,
+        trials=tuple(Trial(**loads(text)) for text in dict(rows("trials", "id", "trial")).values()),
+        losses=tuple(losses.values()),
+        skip_rows=_by_trial(rows("skip_rows", "trial", *schema.SKIP_COLUMNS), SkipRow, lambda c: (c[0], c[1], c[2])),
+        layer_rows=_by_trial(rows("layer_rows", "trial", *schema.LAYER_COLUMNS), LayerRow, lambda c: (c[0], c[1])),
+        findings=tuple(
+            sorted(
+                (_finding(text) for text in dict(rows("findings", "code", "finding")).values()), key=lambda f: f.code
+            )
+        ),
+        cures=tuple(_cure(text) for text in dict(rows("cures", "remedy", "cure")).values()),
+        graphs=graphs,
+        notes=tuple(dict.fromkeys(note for (note,) in rows("notes", "note"))),
+        path=str(path),
+    )
+
+
+def _by_trial(
+    cursor: sqlite3.Cursor, record: type[_RowT], key: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+) -> dict[int, tuple[_RowT, ...]]:
+    """Records by trial; of several with one key the last counts, at the place of the first."""
+    kept: dict[int, dict[tuple[Any, ...], tuple[Any, ...]]] = {}
+    for trial, *cells in cursor:
+        kept.setdefault(trial, {})[key(tuple(cells))] = tuple(cells)
+    return {trial: tuple(_row(record, cells) for cells in rows.values()) for trial, rows in kept.items()}
+
+
+def _row(record: type[_RowT], cells: tuple[Any, ...]) -> _RowT:
+    if NAN in cells:  # rare; names are left alone, a layer may be called "nan"
+        cells = tuple(figure(c) if "float" in str(f.type) else c for f, c in zip(fields(record), cells, strict=True))
+    return record(*cells[:-1], finite=bool(cells[-1]))
+
+
+def _finding(text: str) -> Finding:
+    data = loads(text)
+    return Finding(**{**data, "where": tuple(data["where"]), "remedies": tuple(data["remedies"])})
+
+
+def _cure(text: str) -> Cure:
+    data = loads(text)
+    for name in ("steps_spread", "seconds_spread"):
+        data[name] = None if data[name] is None else tuple(data[name])
+    return Cure(**data)

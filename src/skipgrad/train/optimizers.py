@@ -1,0 +1,38 @@
+"""The optimizers a trial can use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import nn
+
+from skipgrad.core.errors import BadInput
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+
+MOMENTUM = 0.9
+SGD_DECAY = 1e-4
+ADAMW_DECAY = 0.01
+
+
+def make_optimizer(name: OptimizerName, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """An optimizer over the parameters that require a gradient.
+
+    Raises:
+        BadInput: when there is no such parameter.
+    """
+    wanted = [p for p in parameters if p.requires_grad]
+    if not wanted:
+        raise BadInput(
+            f"making the {name} optimizer",
+            received="a model without a parameter that requires a gradient",
+            todo="unfreeze some of its parameters: there is nothing to train",
+        )
+    if name == "sgd":
+        return torch.optim.SGD(wanted, lr=lr, momentum=MOMENTUM, weight_decay=SGD_DECAY)
+    if name == "adam":
+        return torch.optim.Adam(wanted, lr=lr)
+    assert name == "adamw", name
+    return torch.optim.AdamW(wanted, lr=lr, weight_decay=ADAMW_DECAY)

@@ -1,0 +1,48 @@
+"""What the training room asks of the things it is handed. `skipgrad.models.Workload` is one; yours may be another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from skipgrad.core.run import LossPoint
+
+
+class BatchLike(Protocol):
+    """Arguments of one forward, and its target."""
+
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+    @property
+    def kwargs(self) -> dict[str, Any]: ...
+    def to(self, device: Any, /) -> BatchLike: ...
+
+
+class WorkloadLike(Protocol):
+    """A model to build, data to train it on and the loss between them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def example(self) -> BatchLike: ...
+    def build(self) -> nn.Module: ...
+    def batches(self, seed: int, /) -> Iterator[Any]: ...
+    def loss(self, output: Any, batch: Any, /) -> torch.Tensor: ...
+
+
+class Treatment(Protocol):
+    """A remedy that has been applied to a model."""
+
+    def attach(self, optimizer: torch.optim.Optimizer, /) -> Any: ...
+    def undo(self) -> Any: ...
+
+
+Prepare = Callable[[nn.Module], Treatment | None]
+# What it returns may have `scaled_by(scaler)`, as a ledger has: it is then told of the gradient scaler of float16.
+Observe = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[Any] | None]
+OnStep = Callable[[LossPoint], Any]
+Stop = Callable[[LossPoint], bool]

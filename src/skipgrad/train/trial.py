@@ -1,0 +1,184 @@
+"""One training run under a fixed budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from skipgrad.core.errors import BadInput, DataError, ModelError
+from skipgrad.core.run import LossPoint, Trial
+from skipgrad.train.clock import Clock
+from skipgrad.train.faults import explained
+from skipgrad.train.optimizers import make_optimizer
+from skipgrad.train.precision import autocast, scaler
+from skipgrad.train.protocols import Observe, OnStep, Prepare, Stop, WorkloadLike
+from skipgrad.train.results import TrialResult
+from skipgrad.train.schedule import Rates
+from skipgrad.train.seeding import kept_random, seed_all
+from skipgrad.train.settings import Settings
+
+# Added to the seed once the model is prepared, so that a remedy which draws random numbers does not change the
+# dropout masks that patient and cure see.
+AFTER_PREPARE = 1_000_003
+
+
+def train_trial(
+    workload: WorkloadLike,
+    settings: Settings,
+    *,
+    trial: Trial | None = None,
+    prepare: Prepare | None = None,
+    observe: Observe | None = None,
+    on_step: OnStep | None = None,
+    stop: Stop | None = None,
+) -> TrialResult:
+    """Trains a fresh model of ``workload`` and records its loss at every step.
+
+    The same settings give the same losses to the bit on a CPU. The caller's random generators are left as they were.
+    A loss that is not finite ends the trial as ``"diverged"``, which is a finding and no failure: its point is kept,
+    and its backward still runs (an observer can then say where), but no step is taken with it.
+
+    Time counts from just before ``prepare`` (a cure pays for what it measures), measuring and loading of data
+    included; building model and optimizer is left out, and so is the first step when ``settings.compile`` is set, as
+    that step is spent compiling.
+
+    Args:
+        workload: model, data and loss.
+        settings: the recipe.
+        trial: the record to number the losses by; made from the settings when None.
+        prepare: called with the fresh model before the optimizer is made; edits it (a remedy) and returns the
+            treatment, whose ``attach(optimizer)`` is called, or None. The treatment is undone at the end of the
+            trial, however it ends: one that steers gradients would otherwise go on measuring.
+        observe: called with model and optimizer; the context manager it returns (a ledger) spans the steps.
+        on_step: called with every `LossPoint` as soon as there is one; it is outside the clock.
+        stop: asked after every step; True ends the trial as ``"interrupted"``.
+
+    Returns:
+        The trial in its last state, and its losses.
+
+    Raises:
+        ModelError: when the model's forward, backward or the loss raises; names the module and the inputs.
+        DataError: when the data end before the steps do.
+        BadInput: when ``trial`` contradicts ``settings``, or the model has nothing to train.
+        RemedyRefused: from ``prepare``.
+        KeyboardInterrupt: passed through; what was recorded has been handed to ``on_step``.
+    """
+    trial = settings.trial() if trial is None else trial
+    if (trial.rate, trial.seed, trial.steps) != (settings.lr, settings.seed, settings.steps):
+        raise BadInput(
+            "starting a trial",
+            where="trial",
+            received=f"rate {trial.rate}, seed {trial.seed}, steps {trial.steps} against settings of rate "
+            f"{settings.lr}, seed {settings.seed}, steps {settings.steps}",
+            todo="make the record with settings.trial(number, remedy)",
+        )
+    device = torch.device(settings.device)
+    with kept_random(device), ExitStack() as stack:
+        seed_all(settings.seed)
+        model = workload.build().to(device).train()
+        batches = workload.batches(settings.seed)
+        clock = Clock()
+        treatment = prepare(model) if prepare is not None else None
+        if treatment is not None:
+            stack.callback(treatment.undo)
+        model.train()
+        with clock.paused():  # a process's first optimizer imports for seconds
+            optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr)
+        if treatment is not None:
+            treatment.attach(optimizer)
+        seed_all(settings.seed + AFTER_PREPARE)
+        with clock.paused():  # torch.compile alone imports for seconds
+            step = _Step(workload, settings, model, optimizer, device)
+        observation = observe(model, optimizer) if observe is not None else None
+        told = getattr(observation, "scaled_by", None)
+        if settings.precision == "float16" and told is not None:
+            told(step.scaler)  # a ledger divides the scale out of its figures
+        stack.enter_context(observation if observation is not None else nullcontext())
+        losses: list[LossPoint] = []
+        state = "done"
+        for number in range(settings.steps):
+            compiling = settings.compile and number == 0
+            with clock.paused() if compiling else nullcontext():
+                loss = step(number, _next(batches, number, workload))
+            point = LossPoint(trial.id, number, loss, clock.seconds())
+            losses.append(point)
+            with clock.paused():
+                if on_step is not None:
+                    on_step(point)
+                stopped = stop is not None and stop(point)
+            if not math.isfinite(loss):
+                state = "diverged"
+                break
+            if stopped and number + 1 < settings.steps:
+                state = "interrupted"
+                break
+    return TrialResult(replace(trial, state=state), tuple(losses))
+
+
+class _Step:
+    """One optimizer step; returns the loss as a number."""
+
+    def __init__(
+        self,
+        workload: WorkloadLike,
+        settings: Settings,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> None:
+        self._workload, self._settings, self._model = workload, settings, model
+        self._optimizer, self._device = optimizer, device
+        self._forward = torch.compile(model) if settings.compile else model
+        self._rates = Rates(optimizer, settings.steps, settings.warmup, settings.schedule)
+        self.scaler = scaler(settings.precision, device)
+
+    def __call__(self, number: int, batch: Any) -> float:
+        settings, optimizer, scale = self._settings, self._optimizer, self.scaler
+        batch = batch.to(self._device)
+        self._rates.set(number)
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(settings.precision, self._device):
+            with explained(self._model, f"running the forward of {self._workload.name} (step {number})", batch):
+                output = self._forward(*batch.args, **batch.kwargs)
+            with explained(self._model, f"computing the loss of {self._workload.name} (step {number})", batch):
+                loss = self._workload.loss(output, batch)
+                _check_loss(loss, self._workload.name)
+        with explained(self._model, f"running the backward of {self._workload.name} (step {number})", batch):
+            scale.scale(loss).backward()
+        value = float(loss.detach().item())
+        if math.isfinite(value):
+            scale.unscale_(optimizer)
+            if settings.clip is not None:
+                nn.utils.clip_grad_norm_(self._model.parameters(), settings.clip)
+            scale.step(optimizer)
+            scale.update()
+        return value
+
+
+def _check_loss(loss: Any, name: str) -> None:
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        received = f"shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise ModelError(f"computing the loss of {name}", received=received, todo="return one number, e.g. a mean")
+    if not loss.requires_grad:
+        raise ModelError(
+            f"computing the loss of {name}",
+            received="a loss that depends on no trainable weight",
+            todo="compute it from the model's output, without .detach(), .item() or torch.no_grad()",
+        )
+
+
+def _next(batches: Iterator[Any], number: int, workload: WorkloadLike) -> Any:
+    batch = next(batches, None)
+    if batch is None:
+        raise DataError(
+            f"training {workload.name}",
+            received=f"no batch at step {number}: the data ended",
+            todo="let batches(seed) start over when the data end",
+        )
+    return batch

@@ -1,0 +1,47 @@
+import pytest
+
+from diagnosis.rows import healthy_residual, judge, layer_rows, layers, residual_graph
+from skipgrad.core import Measurements, SkipGraph
+
+
+def net(factor: float, count: int = 20, graph: SkipGraph | None = None) -> Measurements:
+    rows = layer_rows(count, lambda t, i: {"out_grad_norm": factor ** (count - 1 - i)})
+    return Measurements(graph or SkipGraph((), layers=layers(count)), layers=rows)
+
+
+def test_found_and_its_figures():
+    finding = judge("SG002", net(1.6))
+    assert (finding.state, finding.severity) == ("found", "warning")
+    assert finding.evidence["first_to_last"] == pytest.approx(1.6**17, rel=1e-4)
+    assert finding.evidence["per_layer_factor"] == pytest.approx(1.6, rel=1e-4)
+    assert finding.where[0] == "l0"
+    assert finding.remedies[0] == "add-skips"
+
+
+def test_plain_56_with_batch_norm_is_found():
+    assert judge("SG002", net(1.2, 56)).state == "found"
+
+
+def test_error_when_it_is_hopeless():
+    assert judge("SG002", net(3.0)).severity == "error"
+
+
+def test_a_net_with_skips_gets_another_prescription():
+    assert judge("SG002", net(2.0, 20, residual_graph(9))).remedies[0] == "zero-init"
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.3, 0.1])
+def test_silent_below_the_threshold(factor):
+    assert judge("SG002", net(factor)).state == "passed"
+
+
+def test_a_start_that_explodes_is_found_though_it_settles():
+    rows = layer_rows(20, lambda t, i: {"out_grad_norm": 1.5 ** (19 - i) if t == 0 else 1.0})
+    finding = judge("SG002", Measurements(SkipGraph((), layers=layers(20)), layers=rows))
+    assert finding.state == "found"
+    assert finding.evidence["first_to_last_at_start"] == pytest.approx(1.5**17, rel=1e-4)
+    assert finding.where
+
+
+def test_healthy():
+    assert judge("SG002", healthy_residual()).state == "passed"

@@ -1,0 +1,68 @@
+import dataclasses
+import math
+
+from diagnosis.rows import healthy_residual, judge, losses, residual_graph
+from skipgrad.core import Measurements
+
+
+def spoil(rows, test, **changes):
+    return tuple(dataclasses.replace(r, **changes) if test(r) else r for r in rows)
+
+
+def test_loss():
+    sick = dataclasses.replace(healthy_residual(), losses=losses([2.0, 1.0, math.nan]))
+    finding = judge("SG010", sick)
+    assert (finding.state, finding.severity) == ("found", "error")
+    assert finding.evidence["what"] == "loss"
+    assert finding.evidence["first_step"] == 2
+    assert finding.evidence["loss_before"] == 1
+
+
+def test_forward_comes_before_backward_and_from_the_input_on():
+    m = healthy_residual()
+    sick = dataclasses.replace(
+        m,
+        skips=spoil(m.skips, lambda r: r.step >= 4 and r.skip >= "b3", branch_rms=math.inf, finite=False),
+        layers=spoil(m.layers, lambda r: r.step >= 4, out_grad_norm=math.nan, finite=False),
+    )
+    finding = judge("SG010", sick)
+    assert finding.evidence["what"] == "activation"
+    assert finding.evidence["first_step"] == 4
+    assert finding.where[0] == finding.evidence["first_place"] == "b3"
+
+
+def test_backward_comes_from_the_output():
+    m = healthy_residual()
+    sick = dataclasses.replace(
+        m, layers=spoil(m.layers, lambda r: r.step >= 5 and r.depth <= 7, out_grad_norm=math.inf, finite=False)
+    )
+    finding = judge("SG010", sick)
+    assert finding.evidence["what"] == "gradient"
+    assert finding.where[0] == "l7"
+
+
+def test_a_weight_that_is_lost():
+    m = healthy_residual()
+    sick = dataclasses.replace(
+        m, layers=spoil(m.layers, lambda r: r.step >= 5 and r.depth == 2, weight_norm=math.nan, finite=False)
+    )
+    assert judge("SG010", sick).evidence["what"] == "weight"
+
+
+def test_the_flag_alone_is_enough():
+    m = healthy_residual()
+    sick = dataclasses.replace(m, skips=spoil(m.skips, lambda r: r.step >= 7, finite=False), losses=())
+    assert judge("SG010", sick).state == "found"
+
+
+def test_a_run_that_recovers_is_a_warning():
+    m = healthy_residual()
+    scaler = dataclasses.replace(m, layers=spoil(m.layers, lambda r: r.step < 2, out_grad_norm=math.inf, finite=False))
+    finding = judge("SG010", scaler)
+    assert (finding.state, finding.severity) == ("found", "warning")
+    assert "recovered" in finding.prescription
+
+
+def test_nothing_measured_is_skipped_and_healthy_passes():
+    assert judge("SG010", Measurements(residual_graph(3))).state == "skipped"
+    assert judge("SG010", healthy_residual()).state == "passed"

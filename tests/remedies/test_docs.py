@@ -1,0 +1,31 @@
+"""Every remedy has a page, and the pages' examples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from skipgrad.remedies import REMEDIES
+
+DOCS = Path(__file__).parents[2] / "docs" / "remedies"
+SECTIONS = ["What it does", "Why", "Example", "When it is wrong", "What to expect"]
+
+
+@pytest.mark.parametrize("name", list(REMEDIES))
+def test_every_remedy_has_a_page_with_all_sections(name: str):
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    assert "BOOST.md" in text.split("## What to expect")[1]
+    assert f"({name}.md)" in (DOCS / "index.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["index", *REMEDIES])
+def test_examples_run(page: str, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL))
+    exec(compile(code, page, "exec"), {})
+    assert "failed" not in capsys.readouterr().out

@@ -1,0 +1,200 @@
+"""The parts of a report: what is said, from which numbers, and that nothing stops it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from report import synthetic
+from skipgrad.core import Cure, LayerRow, Run, Skip, SkipRow, Trial
+from skipgrad.report import parts
+from skipgrad.report.evidence import evidence
+from skipgrad.report.floor import floor
+from skipgrad.report.strip_svg import arc_heights
+from skipgrad.report.subjects import share, skip_norms, subjects, winner
+from skipgrad.report.text import clean, figure, sample, times
+from skipgrad.report.verdict import first_to_last
+
+RUNS = ("plain56", "healthy", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan", "hostile")
+
+
+def test_the_verdict_carries_the_figures_of_the_sick_run() -> None:
+    p = parts(synthetic.plain56())
+    assert p.verdict.state == "error"
+    assert "vanishing gradient (SG001) and 2 more findings" in p.verdict.sentence
+    assert "0.047× the steps (0.042–0.053×) and 0.055× the seconds (0.049–0.061×)" in p.verdict.sentence
+    gradient, steps, seconds = p.verdict.figures
+    assert gradient.value.endswith("×10⁻¹²")
+    assert "relative to the last" in gradient.label
+    assert (steps.value, steps.detail) == ("0.047×", "0.042–0.053× over 3 seeds")
+    assert seconds.value == "0.055×"
+    assert p.winner == "add-skips"
+    assert 'sg.remedy("add-skips")' in p.lines
+
+
+def test_evidence_says_what_it_is_relative_to() -> None:
+    card = parts(synthetic.plain56()).cards[0]
+    assert dict(card.evidence)["gradient of the first layers / the last ones'"] == "1.4×10⁻¹²"
+    assert dict(card.evidence)["factor a layer, going back"] == "0.61×"
+    assert dict(card.evidence)["threshold"] == "0.001"
+    assert evidence({"first_to_last": "inf", "rho": math.nan, "what": None, "layers": 1200}) == (
+        ("gradient of the first layers / the last ones'", "inf"),
+        ("ρ, branch to skip over the whole net", "NaN"),
+        ("layers", "1,200"),
+    )
+
+
+def test_a_healthy_run_is_called_healthy_and_unjudged_checks_are_not_called_passed() -> None:
+    p = parts(synthetic.healthy())
+    assert p.verdict.state == "passed"
+    assert "all 8 checks that could judge it passed" in p.verdict.sentence
+    states = {m.code: m.state for m in p.marks}
+    assert states["SG008"] == "not applicable"
+    assert states["SG009"] == "skipped"
+    assert any("SG009" in sentence and "skipped" in sentence for sentence in p.not_understood)
+    assert p.missing == ()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_run_has_all_its_parts(name: str) -> None:
+    p = parts(getattr(synthetic, name)())
+    assert p.verdict.sentence.endswith(".")
+    assert p.facts
+
+
+def test_what_is_missing_is_said() -> None:
+    assert parts(synthetic.interrupted()).missing == (
+        "The run was interrupted.",
+        "It was not diagnosed.",
+        "No remedy was tried.",
+        "Trial 0 (patient, learning rate 0.1, seed 0) interrupted.",
+    )
+    assert "interrupted after 45 steps" in parts(synthetic.interrupted()).verdict.sentence
+    said = parts(synthetic.nothing()).missing
+    assert "The run failed: ModelError: the forward raised." in said
+    assert "No loss was recorded." in said
+    empty = parts(Run({}))
+    assert "The model was not diagnosed" in empty.verdict.sentence
+
+
+def test_an_unhelped_patient_is_not_called_cured() -> None:
+    run = synthetic.plain56()
+    cures = tuple(replace(c, state="no change") for c in run.cures)
+    p = parts(replace(run, cures=cures))
+    assert p.winner == ""
+    assert p.lines == ""
+    assert "none of the remedies tried helped (add-skips, clip, warm-up, skip-calibration)" in p.verdict.sentence
+    assert [s.who for s in p.strips.strips] == ["patient", "with add-skips"]
+
+
+def test_the_winner_is_the_fastest_to_the_patients_best_loss() -> None:
+    def cure(name: str, steps: float | None, loss: float) -> Cure:
+        return Cure(name, "helped", "", steps_ratio=steps, best_loss=loss)
+
+    run = Run(
+        {}, cures=(cure("late", 0.9, 0.1), cure("never", None, 0.0), cure("soon", 0.2, 0.5), cure("tie", 0.2, 0.4))
+    )
+    best = winner(run)
+    assert best is not None
+    assert best.remedy == "tie"
+    assert winner(Run({}, cures=(Cure("x", "worse", ""),))) is None
+
+
+def test_first_to_last_is_the_median_over_steps_of_the_medians_of_three() -> None:
+    def rows(step: int, norms: list[float]) -> list[LayerRow]:
+        return [LayerRow(step, f"l{d}", d, g, 1.0, 1.0, None, None) for d, g in enumerate(norms)]
+
+    steady = [0.1, 0.2, 0.3, *[1.0] * 6, 2.0, 4.0, 8.0]
+    measured = rows(0, steady) + rows(1, [10 * g for g in steady]) + rows(2, [*steady[:-3], 0.2, 0.2, 0.2])
+    measured += rows(3, [math.nan] * 12) + rows(4, [0.0] * 12)
+    run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: tuple(measured)})
+    assert first_to_last(subjects(run)[0]) == pytest.approx(0.2 / 4.0)
+
+
+def test_the_backwards_of_one_step_count_together() -> None:
+    row = SkipRow(0, 0, "a", 3.0, 1.0, 4.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0)
+    run = Run({}, skip_rows={0: (row, replace(row, micro=1, skip_norm=4.0))})
+    assert skip_norms(subjects(run)[0]) == {(0, "a"): (5.0, pytest.approx(math.sqrt(2)))}
+
+
+@pytest.mark.parametrize(
+    ("s", "b", "expected"),
+    [
+        (1.0, 1.0, 0.5),
+        (0.0, 1.0, 0.0),
+        (1e-200, 1e-200, 0.5),
+        (0.0, 0.0, None),
+        (math.nan, 1.0, None),
+        (math.inf, 1, None),
+    ],
+)
+def test_share(s: float, b: float, expected: float | None) -> None:
+    assert share(s, b) == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_floor_is_where_float32_stops_moving() -> None:
+    np = pytest.importorskip("numpy")
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 0.1, 20_000).astype("float32")
+    norm = float(np.linalg.norm(weights))
+    row = LayerRow(0, "w", 0, 1.0, norm, 1.0, None, None)
+    limit = floor(row, 0.1, "sgd")
+    assert limit is not None
+
+    def moved(gradient_norm: float) -> float:
+        step = np.float32(0.1) * np.full_like(weights, gradient_norm / math.sqrt(weights.size))
+        return float(np.mean(weights - step != weights))
+
+    # Weights near zero are finer than those at the mean, so the floor is a middle, not an edge.
+    assert moved(limit / 30) < 0.06
+    assert moved(limit * 8) > 0.99
+
+
+def test_the_floor_takes_the_rate_from_the_measured_step() -> None:
+    row = LayerRow(0, "w", 0, 1.0, 2.0, 1e-3, 1e-4, 0.0)
+    assert floor(row, 99.0, "adam") == pytest.approx(2.0 * 2**-24 / 0.1)
+    assert floor(replace(row, update_norm=None), 0.01, "sgd") == pytest.approx(2.0 * 2**-24 / 0.01)
+    assert floor(replace(row, update_norm=None), 0.01, "adam") is None  # its step is not the rate times the gradient
+    assert floor(replace(row, dtype="bfloat16"), None, "") == pytest.approx(2.0 * 2**-8 / 0.1)
+    assert floor(replace(row, dtype="int8"), None, "") is None
+
+
+def test_arcs_lie_above_what_they_hold() -> None:
+    def skip(start: int, end: int) -> Skip:
+        return Skip(f"{start}-{end}", "add", "identity", False, 1, 2, (("a",),), (1,), (1,), start=start, end=end)
+
+    skips = [skip(0, 20), skip(2, 4), skip(1, 10), skip(4, 6), skip(12, 18)]
+    whole, small, middle, other, long = arc_heights(skips, 20.0)
+    assert whole > middle > small == other
+    assert whole > long > small
+    many = [skip(0, n + 1) for n in range(60)]
+    heights = arc_heights(many, 18.0)
+    assert heights == sorted(heights)
+    assert heights[-1] <= 190.0
+
+
+def test_steps_are_sampled_with_both_ends() -> None:
+    run = synthetic.healthy()
+    rows = synthetic.skip_rows(run.graph, tuple(range(1000)))  # type: ignore[arg-type]
+    p = parts(replace(run, skip_rows={0: rows}, layer_rows={0: ()}))
+    assert (p.strips.steps[0], p.strips.steps[-1], len(p.strips.steps)) == (0, 999, 40)
+    assert p.strips.measured == 1000
+    assert p.heat is not None
+    assert (p.heat.all_steps, len(p.heat.steps)) == (1000, 40)
+    assert sample([1, 2, 3], 5) == [1, 2, 3]
+
+
+def test_figures_are_written_as_people_write_them() -> None:
+    assert figure(1.234e-12) == "1.23×10⁻¹²"
+    assert figure(1e-7, 1) == "10⁻⁷"
+    assert figure(math.nan) == "NaN"
+    assert figure(None) == "–"
+    assert times(0.0471) == "0.047×"
+    assert times(10.0) == "10×"
+    assert times(2e-12) == "2.0×10⁻¹²"
+
+
+def test_names_cannot_steer_a_terminal() -> None:
+    assert clean("a\x1b[31mb\u202ec\r") == "a�[31mb�c�"
