@@ -28,7 +28,7 @@ def test_a_lost_net_is_an_error():
     finding = judge("SG006", net(lambda i: 30.0 + i))
     assert finding.severity == "error"
     assert finding.where[0] == "b8"
-    assert len(finding.where) == 8
+    assert len(finding.where) == 9
     assert finding.evidence["drowned_skips"] == 9
 
 

@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from finder.nets import NETS, Dense, made
 from torch import Tensor, nn
 
 import skipgrad as sg
+from finder.nets import NETS, Dense, made
 from skipgrad.core import BadInput, ModelError
 
 # name: (kind, shortcut, long, span, fan_in, branches) per skip

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from finder.nets import made
 from torch import Tensor, nn
 
 import skipgrad as sg
+from finder.nets import made
 
 # (sources as seen by the shortcut, sources as seen by the branch, what the merge returns, x, F(x))
 Parts = tuple[list[Tensor], list[Tensor], Tensor, list[Tensor], list[Tensor]]

@@ -16,7 +16,7 @@ from torch import nn
 from skipgrad._version import __version__
 from skipgrad.check.folder import REPORT, RUN, drop_empty, make_folder, set_aside
 from skipgrad.check.options import CheckOptions, CheckResult, Progress
-from skipgrad.core import Cure, Finding, LossPoint, SkipGraph, SkipgradError, Trial
+from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipgradError, SkipGraph, Trial
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
 from skipgrad.ledger import Ledger, watch
@@ -101,6 +101,7 @@ class _Check:
             "batch_size": options.batch_size,
             "optimizer": self.settings.optimizer,
             "lr": self.settings.lr,
+            "weight_decay": 0.0,
             "device": options.device,
             "precision": options.precision,
             "compile": options.compile,
@@ -150,13 +151,18 @@ class _Check:
         self.writer.commit()
         if not self.options.attempt:
             return
-        names, left = _to_try(findings, self.options.remedies)
+        names = _prescribed(findings, self.options.remedies)
+        if not names:
+            self.writer.note("no finding prescribes a remedy, so none was tried (name one with --try)")
+        refused = [cure for name in names if (cure := _refusal(name, graph, ledger)) is not None]
+        names = [n for n in names if n not in {c.remedy for c in refused}]
+        names, left = (names, []) if self.options.remedies else (names[:MOST_CURES], names[MOST_CURES:])
         if left:
             self.writer.note(f"prescribed but not tried (name it with --try): {', '.join(left)}")
+        self.writer.cures(refused)
+        self.writer.commit()
         if names:
             self._cures(workload, graph, names)
-        else:
-            self.writer.note("no finding prescribes a remedy, so none was tried (name one with --try)")
 
     def _measured(self, workload: Workload, trial: Trial, prepare: Prepare | None, stage: str) -> Ledger:
         """One trial with the ledger on, its rows written as they come."""
@@ -263,20 +269,30 @@ def _settings(options: CheckOptions, optimizer: str) -> Settings:
         device=options.device,
         precision=options.precision,  # type: ignore[arg-type] - checked by Settings
         compile=options.compile,
+        # Decay moves weights that the gradient no longer moves, and would hide what SG003 looks for.
+        weight_decay=0.0,
     )
 
 
-def _to_try(findings: Sequence[Finding], named: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Remedies to try and those left: the named ones, else what the findings prescribe, the gravest first."""
+def _prescribed(findings: Sequence[Finding], named: Sequence[str]) -> list[str]:
+    """The remedies named, else those the findings prescribe, the gravest finding's first."""
     if named:
-        return list(dict.fromkeys(named)), []
+        return list(dict.fromkeys(named))
     found = [f for f in findings if f.state == "found"]
     found.sort(key=lambda f: -SEVERITIES.index(f.severity))  # stable: by code within a severity
     # The first choice of every finding before the second choice of any.
     depth = max((len(f.remedies) for f in found), default=0)
     ordered = [f.remedies[k] for k in range(depth) for f in found if k < len(f.remedies)]
-    names = [n for n in dict.fromkeys(ordered) if n in REMEDIES]
-    return names[:MOST_CURES], names[MOST_CURES:]
+    return [n for n in dict.fromkeys(ordered) if n in REMEDIES]
+
+
+def _refusal(name: str, graph: SkipGraph, ledger: Ledger) -> Cure | None:
+    """A remedy that does not apply to this model is told before the race, and takes no place in it."""
+    try:
+        remedy(name).plan(graph, ledger)
+    except (RemedyRefused, MeasureError) as error:
+        return Cure(name, "refused", error.received or error.doing)
+    return None
 
 
 def _best(cures: Sequence[Cure]) -> Cure | None:

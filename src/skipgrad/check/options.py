@@ -74,7 +74,8 @@ class CheckResult:
         measured = self.run.measurements()
         cure_fields = (
             "remedy", "state", "reason", "final_loss", "patient_final_loss", "steps_ratio", "seconds_ratio",
-            "steps_spread", "seconds_spread", "best_loss", "patient_best_loss", "rate", "patient_rate", "seeds", "lines",
+            "steps_spread", "seconds_spread", "best_loss", "patient_best_loss", "rate", "patient_rate", "seeds",
+            "lines",
         )  # fmt: skip
         return _finite(
             {

@@ -10,9 +10,6 @@ from typing import Any
 from skipgrad.core import Finding, Measurements, Registry
 from skipgrad.core.run import Severity, State
 
-# A card names this many places; the evidence says how many there are in all.
-MOST_PLACES = 8
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -58,7 +55,7 @@ class Check:
             title=self.title,
             severity=verdict.severity or self.severity,
             state=verdict.state,
-            where=tuple(dict.fromkeys(verdict.where))[:MOST_PLACES],
+            where=tuple(dict.fromkeys(verdict.where)),
             evidence={key: plain(value) for key, value in verdict.evidence.items()},
             prescription=verdict.prescription,
             remedies=verdict.remedies,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,10 +14,10 @@ from torch import nn
 
 from skipgrad.core import ModelError, SkipGraph
 from skipgrad.finder.build import Found, build
-from skipgrad.finder.run import require_module, signature, trace, unwrap
+from skipgrad.finder.run import is_tracing, require_module, signature, trace, unwrap
 from skipgrad.finder.trace import describe
 
-__all__ = ["Found", "find", "find_built", "signature", "unwrap"]
+__all__ = ["Found", "find", "find_built", "is_tracing", "signature", "unwrap"]
 
 
 def find(model: Any, *args: Any, **kwargs: Any) -> SkipGraph:
@@ -83,8 +84,6 @@ def find_built(
                 notes.append(f"on {device} in {mode} mode: {(error.received or '').rpartition('it raised ')[2]}")
                 continue
             fallen = tuple(f"tried first: {n}" for n in notes)
-            from dataclasses import replace
-
             return replace(graph, model=label or graph.model, notes=(*fallen, *graph.notes))
     assert failure is not None
     raise failure

@@ -39,7 +39,8 @@ _TABLE: dict[str, str] = {
     """,
     "pool": """
         avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d
-        max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d
+        max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+        adaptive_max_pool1d
         adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool2d_with_indices mean sum lp_pool1d lp_pool2d
         fractional_max_pool2d _adaptive_avg_pool2d _max_pool2d nanmean
     """,
@@ -49,9 +50,11 @@ _TABLE: dict[str, str] = {
         affine_grid channels_last fft rfft irfft fft2 ifft2 ifft rfft2 irfft2 fftn ifftn fftshift ifftshift
     """,
     "matrix": """
-        conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear matmul mm bmm mv dot
+        conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear matmul mm bmm mv
+        dot
         einsum tensordot bilinear embedding embedding_bag lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell
-        rnn_relu_cell multi_head_attention_forward deform_conv2d _conv_forward inner outer _native_multi_head_attention
+        rnn_relu_cell multi_head_attention_forward deform_conv2d _conv_forward inner outer
+        _native_multi_head_attention
         _transformer_encoder_layer_fwd _grouped_mm grouped_mm chain_matmul kron addmm baddbmm addbmm addmv
     """,
     "add": "add sub rsub",
@@ -61,7 +64,8 @@ _TABLE: dict[str, str] = {
     "unpool": "max_unpool1d max_unpool2d max_unpool3d",
     "constant": """
         zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty
-        new_full new_tensor arange zeros ones empty full rand randn randint tensor eye linspace empty_strided new_empty_strided
+        new_full new_tensor arange zeros ones empty full rand randn randint tensor eye linspace empty_strided
+        new_empty_strided
         as_tensor scalar_tensor shape_as_tensor tril_indices triu_indices meshgrid argmax argmin argsort nonzero
         bincount searchsorted bucketize randperm bernoulli multinomial one_hot isnan isinf isfinite eq ne lt le gt ge
         logical_not logical_and logical_or logical_xor any all equal allclose numel isclose sign signbit floor ceil
@@ -72,11 +76,14 @@ _TABLE: dict[str, str] = {
     "nonlinear": """
         relu relu6 gelu silu mish selu elu celu leaky_relu prelu rrelu sigmoid tanh hardswish hardsigmoid hardtanh
         hardshrink softshrink tanhshrink softplus softsign softmax log_softmax softmin gumbel_softmax logsigmoid
-        threshold glu exp expm1 exp2 log log1p log2 log10 pow rpow sqrt rsqrt abs absolute clamp clip clamp_min clamp_max maximum
-        minimum max min amax amin aminmax norm vector_norm matrix_norm linalg_vector_norm linalg_norm normalize var std
+        threshold glu exp expm1 exp2 log log1p log2 log10 pow rpow sqrt rsqrt abs absolute clamp clip clamp_min
+        clamp_max maximum
+        minimum max min amax amin aminmax norm vector_norm matrix_norm linalg_vector_norm linalg_norm normalize var
+        std
         var_mean std_mean prod cumprod sin cos tan asin acos atan atan2 sinh cosh erf erfc erfinv square reciprocal
         logsumexp scaled_dot_product_attention cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss huber_loss
-        binary_cross_entropy binary_cross_entropy_with_logits kl_div ctc_loss cosine_similarity pairwise_distance cdist
+        binary_cross_entropy binary_cross_entropy_with_logits kl_div ctc_loss cosine_similarity pairwise_distance
+        cdist
         fmod remainder logit sinc polar complex roi_align roi_pool ps_roi_align mul2 angle xlogy addcdiv nan_to_num
         cummax cummin cosine_embedding_loss triplet_margin_loss sigmoid_focal_loss median quantile kthvalue mode
         logaddexp hypot xlog1py digamma lgamma cross inverse cholesky solve svd qr eigh det slogdet pinv

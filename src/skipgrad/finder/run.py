@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,6 +16,13 @@ from torch.utils import _pytree as pytree
 
 from skipgrad.core import BadInput, ModelError, SkipgradError
 from skipgrad.finder.trace import ModuleStack, Recorder, Trace, describe, tensors_in
+
+_TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
+
+
+def is_tracing() -> bool:
+    """Whether the forward that is running is the tracer's, with stand-ins for its weights."""
+    return _TRACING.get()
 
 
 def unwrap(model: Any) -> nn.Module:
@@ -58,7 +67,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, al
     failure: ModelError | None = None
     for how, run in ways:
         try:
-            with _restored(model):
+            with _restored(model), _quiet():
                 found = run(model, args, kwargs)
         except SkipgradError:
             raise
@@ -183,6 +192,19 @@ def _through(model: nn.Module, recorder: Recorder, call: Callable[..., Any], arg
 
 def _has_weights(model: nn.Module, path: str) -> bool:
     return any(True for _ in model.get_submodule(path).parameters(recurse=False))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Marks the run as the tracer's; keeps torch from logging shape errors that are reported in our own words."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, token = logger.disabled, _TRACING.set(True)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+        _TRACING.reset(token)
 
 
 @contextlib.contextmanager

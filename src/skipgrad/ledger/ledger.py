@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from skipgrad.core import BadInput, LayerRow, LossPoint, MeasureError, Measurements, SkipGraph, SkipRow, Trial
-from skipgrad.finder import Found, find, signature, unwrap
+from skipgrad.core import (
+    BadInput,
+    LayerRow,
+    LossPoint,
+    MeasureError,
+    Measurements,
+    ModelError,
+    SkipGraph,
+    SkipRow,
+    Trial,
+)
+from skipgrad.finder import Found, find, is_tracing, signature, unwrap
 from skipgrad.ledger.mode import Slots, TapMode
 from skipgrad.ledger.patch import ForwardPatch
 from skipgrad.ledger.plan import Plan, make_plan
@@ -83,6 +93,7 @@ class Ledger:
         self._weights: WeightWatch | None = None
         self._stats: dict[str, WeightStats] = {}
         self._forwards = 0
+        self._closure = False
         self._scaler: Any = None
 
     # -- the watch ---------------------------------------------------------------------------------
@@ -104,7 +115,9 @@ class Ledger:
             # The optimizer holds its hooks; they hold the ledger only weakly.
             me: weakref.ref[Ledger] = weakref.ref(self)
             self._hooks = [
-                self._optimizer.register_step_pre_hook(lambda *_: _call(me, Ledger._before_step)),
+                self._optimizer.register_step_pre_hook(
+                    lambda _o, args, kwargs: _call(me, Ledger._before_step, bool(args or kwargs.get("closure")))
+                ),
                 self._optimizer.register_step_post_hook(lambda *_: _call(me, Ledger._after_step)),
             ]
         return self
@@ -125,8 +138,9 @@ class Ledger:
         if self._pending:
             self._note(f"{len(self._pending)} forwards were followed by no backward and left no rows")
             self._pending.clear()
-        if self._arrived and self._optimizer is None:
-            self._close_step({})
+        if self._arrived:
+            # A backward no step followed: a loss that is not finite, or the end of the loop.
+            self._close_step(self._weights.norms() if self._weights is not None else {})
         if self._forwards == 0:
             self._note(
                 "no forward of the watched model was seen: call the very object given to sg.watch, with gradients on"
@@ -200,14 +214,18 @@ class Ledger:
 
     # -- forwards ----------------------------------------------------------------------------------
     def _forward(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self._busy or not torch.is_grad_enabled():
+        if self._busy or is_tracing() or not torch.is_grad_enabled():
             return original(*args, **kwargs)
         self._flush()
         self._forwards += 1
         if self._step % self._every:
             self._pending_plain()
             return original(*args, **kwargs)
-        mode = self._mode(args, kwargs)
+        try:
+            mode = self._mode(args, kwargs)
+        except ModelError:
+            original(*args, **kwargs)  # raises what it raises for the user without a watch, if it does
+            raise
         plan = mode.plan
         slots = Slots(plan, self._device())
         mode.begin(slots)
@@ -238,7 +256,7 @@ class Ledger:
         graph = self.graph
         found: Found | None = graph.trace if graph is not None else None
         if found is None or found.trace.signature != key:
-            graph = self._retrace(args, kwargs)
+            graph = self._find(args, kwargs)
             found = graph.trace
         assert found is not None
         assert graph is not None
@@ -265,12 +283,12 @@ class Ledger:
             self._writer.commit()
         return mode
 
-    def _retrace(self, args: Any, kwargs: Any) -> SkipGraph:
-        self._busy = True  # the tracer calls the forward through this very patch
+    def _find(self, args: Any, kwargs: Any) -> SkipGraph:
+        TapMode.paused = True
         try:
             return find(self._inner, *args, **kwargs)
         finally:
-            self._busy = False
+            TapMode.paused = False
 
     def _changed(self, mode: TapMode, args: Any, kwargs: Any) -> None:
         """The forward made other calls than its trace: its figures are dropped, and it is traced anew."""
@@ -284,7 +302,7 @@ class Ledger:
         )
         key = signature(args, kwargs, self._inner.training)
         self._modes.pop(key, None)
-        graph = self._retrace(args, kwargs)
+        graph = self._find(args, kwargs)
         found: Found = graph.trace
         self._modes[key] = TapMode(make_plan(found))
         self._follow(self._modes[key].plan)
@@ -322,22 +340,26 @@ class Ledger:
                 _, before, fine = self._arrived.get(layer, (0, 0.0, True))
                 self._arrived[layer] = (depths[layer], (before**2 + size**2) ** 0.5, fine and finite)
             if self._optimizer is None:
-                stats = self._weights.before(keep=False) if self._weights is not None else {}
-                self._close_step(stats)
+                self._close_step(self._weights.norms() if self._weights is not None else {})
                 self._step += 1
             else:
                 self._micro += 1
         self._pending = waiting
 
-    def _before_step(self) -> None:
+    def _before_step(self, closure: bool) -> None:
         self._flush()
-        if self._arrived and self._weights is not None:
-            self._stats = self._weights.before(keep=True)
+        self._closure = closure
+        # With a closure, forward and backward are still to come, inside the step.
+        if self._weights is not None and (self._arrived or (closure and self._step % self._every == 0)):
+            self._weights.keep()
+            self._stats = {} if closure else self._weights.norms()
 
     def _after_step(self) -> None:
+        self._flush()
         if self._arrived and self._weights is not None:
-            self._weights.after(self._stats)
-            self._close_step(self._stats)
+            stats = self._weights.norms() if self._closure else self._stats
+            self._weights.moved(stats)
+            self._close_step(stats)
         self._stats = {}
         self._step += 1
         self._micro = 0
@@ -385,10 +407,10 @@ class Ledger:
             self.notes.append(text)
 
 
-def _call(ref: weakref.ref[Ledger], method: Callable[[Ledger], None]) -> None:
+def _call(ref: weakref.ref[Ledger], method: Callable[..., None], *args: Any) -> None:
     ledger = ref()
     if ledger is not None:
-        method(ledger)
+        method(ledger, *args)
 
 
 def _plain(row: Any) -> tuple[Any, ...]:

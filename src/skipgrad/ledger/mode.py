@@ -49,7 +49,10 @@ class TapMode(TorchFunctionMode):
 
     Attributes:
         counts: calls so far in this forward, by function name.
+        paused: for all modes: calls are neither counted nor tapped, as another watch is tracing inside this forward.
     """
+
+    paused = False
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -78,7 +81,7 @@ class TapMode(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         sites = self.sites.get(name)
-        if sites is None:
+        if sites is None or TapMode.paused:
             return func(*args, **kwargs)
         number = self.counts.get(name, 0)
         self.counts[name] = number + 1

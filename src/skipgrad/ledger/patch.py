@@ -26,9 +26,12 @@ class ForwardPatch:
         self.attribute = "_compiled_call_impl" if model.__dict__.get("_compiled_call_impl") else "forward"
         self.kept: Any = model.__dict__.get(self.attribute, _ABSENT)
         self.original: Callable[..., Any] = getattr(model, self.attribute)
+        self.removed = False
         model.__dict__[self.attribute] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.removed:
+            return self.original(*args, **kwargs)
         return self.around(self.original, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -39,9 +42,11 @@ class ForwardPatch:
         return types.MethodType(type(self.model).forward, copy)
 
     def remove(self) -> None:
-        """Puts back what was there."""
-        if self.model.__dict__.get(self.attribute) is self:
-            if self.kept is _ABSENT:
-                del self.model.__dict__[self.attribute]
+        """Puts back what was there; below another watch it only steps aside, and leaves together with that one."""
+        self.removed = True
+        attributes = self.model.__dict__
+        while isinstance(top := attributes.get(self.attribute), ForwardPatch) and top.removed:
+            if top.kept is _ABSENT:
+                del attributes[self.attribute]
             else:
-                self.model.__dict__[self.attribute] = self.kept
+                attributes[self.attribute] = top.kept

@@ -54,46 +54,48 @@ class WeightWatch:
         named = dict(model.named_parameters(remove_duplicate=False))
         self._layers = {layer: [named[w] for w in weights if w in named] for layer, weights in layers.items()}
         self._before: dict[str, list[Tensor]] = {}
-        self._grads: dict[str, list[Tensor | None]] = {}
 
-    def before(self, *, keep: bool) -> dict[str, WeightStats]:
-        """Norms of weights and gradients now; with `keep`, copies of the weights for `after`."""
+    def keep(self) -> None:
+        """Copies the weights, for `moved` to compare with."""
+        self._before = {layer: [p.detach().clone() for p in params] for layer, params in self._layers.items() if params}
+
+    def norms(self) -> dict[str, WeightStats]:
+        """Norms of weights and gradients as they are now."""
         out: dict[str, WeightStats] = {}
         for layer, params in self._layers.items():
             if not params:
                 continue
-            grads = [p.grad for p in params]
-            dense = [g.to_dense() if g.is_sparse else g for g in grads if g is not None]
+            dense = [g for g in map(_grad, params) if g is not None]
             grad_norm, finite = norm(dense) if dense else (None, True)
             many = sum(p.numel() for p in params)
-            zeros = sum(int((g == 0).sum()) for g in dense)
             out[layer] = WeightStats(
-                weight_norm=norm(list(params))[0],
+                weight_norm=norm(self._before.get(layer, list(params)))[0],
                 weight_grad_norm=grad_norm,
                 update_norm=None,
                 stalled=None,
-                zero_grad=zeros / many if dense else None,
+                zero_grad=sum(int((g == 0).sum()) for g in dense) / many if dense else None,
                 weights=many,
                 dtype=str(params[0].dtype).removeprefix("torch."),
                 finite=finite,
             )
-            if keep:
-                self._before[layer] = [p.detach().clone() for p in params]
-                self._grads[layer] = [None if g is None else (g != 0).to_dense() for g in grads]
         return out
 
-    def after(self, stats: dict[str, WeightStats]) -> None:
-        """Fills in what the step changed."""
+    def moved(self, stats: dict[str, WeightStats]) -> None:
+        """Fills in what the step since `keep` changed; the gradients must still be those of the step."""
         for layer, before in self._before.items():
-            params = self._layers[layer]
-            moved = [p.detach() - b for p, b in zip(params, before, strict=True)]
-            still = sum(
-                int(((p.detach() == b) & g).sum())
-                for p, b, g in zip(params, before, self._grads[layer], strict=True)
-                if g is not None
-            )
-            entry = stats[layer]
-            entry.update_norm = norm(moved)[0]
-            entry.stalled = still / entry.weights if entry.weight_grad_norm is not None else None
+            params, entry = self._layers[layer], stats[layer]
+            entry.update_norm = norm([p.detach() - b for p, b in zip(params, before, strict=True)])[0]
+            if entry.weight_grad_norm is None:
+                continue
+            still = 0
+            for p, b in zip(params, before, strict=True):
+                grad = _grad(p)
+                if grad is not None:
+                    still += int(((p.detach() == b) & (grad != 0)).sum())
+            entry.stalled = still / entry.weights
         self._before.clear()
-        self._grads.clear()
+
+
+def _grad(p: Tensor) -> Tensor | None:
+    grad = p.grad
+    return grad.to_dense() if grad is not None and grad.is_sparse else grad

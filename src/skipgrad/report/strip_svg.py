@@ -175,13 +175,14 @@ def _arc(
     about = f"{'long ' if skip.long else ''}{about}{'; ' + ', '.join(codes) if codes else ''}"
     tip = f"{clean(skip.name) or 'the model itself'}\n{about}"
     now = f"share of the gradient {figure(100 * part)} %" if part is not None else "not measured"
+    dashed = "" if bare or part is not None else " unmeasured"
     mark = ""
     if level in _MARKS:
         mark = (
             f'<path class="mark" transform="translate({(x0 + x1) / 2:.1f},{base - height:.1f})" d="{_MARKS[level]}"/>'
         )
     return (
-        f'<g class="arc {level}{"" if bare or part is not None else " unmeasured"}" data-i="{i}" data-tip="{_text(tip)}">'
+        f'<g class="arc {level}{dashed}" data-i="{i}" data-tip="{_text(tip)}">'
         f"<title>{_text(tip)}\n{_text(now)}</title>"
         f'<path class="hit" d="{path}"/><path class="line" d="{path}" stroke-width="{thickness:.2f}"/>{mark}</g>'
     )

@@ -48,7 +48,8 @@ def verdict(run: Run, who: tuple[Subject, ...]) -> Verdict:
         worst = problems[0]
         state = worst.severity
         more = f" and {plural(len(problems) - 1, 'more finding')}" if len(problems) > 1 else ""
-        matter = f"{model} has a problem: {_lower(short(worst.title))} ({short(worst.code)}){more}"
+        says = "has a problem" if state != "info" else "is well enough; worth knowing"
+        matter = f"{model} {says}: {_lower(short(worst.title))} ({short(worst.code)}){more}"
     elif run.findings:
         judged = sum(f.state == "passed" for f in run.findings)
         state = "passed" if judged else "skipped"
@@ -106,29 +107,63 @@ def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
         return (Figure("–", "steps and seconds to the patient's best loss, cured against patient", detail),)
     name = short(best.remedy)
     over = f" over {plural(best.seeds, 'seed')}" if best.seeds else ""
+    seconds = (
+        times(best.seconds_ratio),
+        f"seconds to the patient's best loss, {name} against patient",
+        f"{spread(best.seconds_spread)}{over}" if best.seconds_spread else "no spread: one seed or never reached",
+    )
+    if never_reached(best) and not _every_seed(best):
+        lower = Figure(
+            f"{figure(best.patient_best_loss)} → {figure(best.best_loss)}",
+            f"best training loss, patient → {name}",
+            f"median{over}, smoothed; each at its best of the same rates",
+        )
+        met = f"steps to it: {times(best.steps_ratio)}"
+        if best.steps_spread:
+            met += f" ({spread(best.steps_spread)})"
+        return lower, Figure(seconds[0], seconds[1], "; ".join((seconds[2], met)))
     steps = Figure(
         times(best.steps_ratio),
         f"steps to the patient's best loss, {name} against patient",
         f"{spread(best.steps_spread)}{over}" if best.steps_spread else "no spread: one seed or never reached",
     )
-    seconds = Figure(
-        times(best.seconds_ratio),
-        f"seconds to the patient's best loss, {name} against patient",
-        f"{spread(best.seconds_spread)}{over}" if best.seconds_spread else "no spread: one seed or never reached",
-    )
-    return steps, seconds
+    return steps, Figure(*seconds)
+
+
+def never_reached(cure: Cure) -> bool:
+    """Whether the cure went where the patient never got: its best loss is lower by a tenth of the patient's."""
+    pair = (cure.best_loss, cure.patient_best_loss)
+    if any(loss is None or not math.isfinite(loss) for loss in pair):
+        return False
+    assert cure.best_loss is not None
+    assert cure.patient_best_loss is not None
+    return cure.best_loss < cure.patient_best_loss - 0.1 * abs(cure.patient_best_loss)
+
+
+def _every_seed(best: Cure) -> bool:
+    """Whether every seed met the patient's best loss sooner; one the patient met by chance gives ratios of chance."""
+    return best.steps_ratio is not None and best.steps_spread is not None and best.steps_spread[1] < 1
 
 
 def _outcome(run: Run, best: Cure | None) -> str:
     if best is not None:
         name = short(best.remedy)
+        steps_, seconds_ = best.steps_spread, best.seconds_spread
+        range_ = f" ({spread(steps_)})" if steps_ else ""
+        time = f" and {times(best.seconds_ratio)} the seconds" if best.seconds_ratio is not None else ""
+        if seconds_ and time:
+            time += f" ({spread(seconds_)})"
+        ratios = f"the patient's best loss in {times(best.steps_ratio)} the steps{range_}{time}"
+        if never_reached(best):
+            steps = f" in the same {run.meta['steps']} steps" if run.meta.get("steps") else ""
+            lower = (
+                f"with {name} the loss falls to {figure(best.best_loss)}, which the patient, at "
+                f"{figure(best.patient_best_loss)}, never reaches{steps}"
+            )
+            return f"{lower}; it meets {ratios}" if _every_seed(best) else lower
         if best.steps_ratio is None:
             return f"{name} helped ({clean(best.reason)})"
-        range_ = f" ({spread(best.steps_spread)})" if best.steps_spread else ""
-        time = f" and {times(best.seconds_ratio)} the seconds" if best.seconds_ratio is not None else ""
-        if best.seconds_spread and time:
-            time += f" ({spread(best.seconds_spread)})"
-        return f"{name} reaches the patient's best loss in {times(best.steps_ratio)} the steps{range_}{time}"
+        return f"{name} reaches {ratios}"
     tried = [clean(c.remedy) for c in run.cures if c.state != "refused"]
     if tried:
         return f"none of the remedies tried helped ({listed(tried)})"

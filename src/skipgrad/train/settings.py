@@ -32,6 +32,7 @@ class Settings:
         precision: ``"float32"``, or ``"bfloat16"`` / ``"float16"``: autocast, the latter with a gradient scaler.
         compile: run the model through ``torch.compile``.
         clip: largest norm of the whole gradient; None for no clipping.
+        weight_decay: in place of the optimizer's usual one.
         warmup: share of the steps over which the rate rises linearly, 0 for none.
         schedule: ``"constant"`` or ``"cosine"`` (to zero at the last step), after the warm-up.
 
@@ -48,6 +49,7 @@ class Settings:
     precision: Precision = "float32"
     compile: bool = False
     clip: float | None = None
+    weight_decay: float | None = None
     warmup: float = 0.0
     schedule: ScheduleName = "constant"
 
@@ -57,6 +59,10 @@ class Settings:
         _positive("lr", self.lr, "a learning rate such as 0.1 (sgd) or 0.001 (adam)")
         if self.clip is not None:
             _positive("clip", self.clip, "a largest gradient norm such as 1.0, or None")
+        if self.weight_decay is not None and (not _is_number(self.weight_decay) or self.weight_decay < 0):
+            raise BadInput(
+                _DOING, where="weight_decay", received=repr(self.weight_decay), todo="give a number from 0 on, or None"
+            )
         if not _is_number(self.warmup) or not 0 <= self.warmup <= 1:
             raise BadInput(_DOING, where="warmup", received=repr(self.warmup), todo="give a share of the steps, 0 to 1")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:

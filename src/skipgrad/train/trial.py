@@ -89,7 +89,7 @@ def train_trial(
             stack.callback(treatment.undo)
         model.train()
         with clock.paused():  # a process's first optimizer imports for seconds
-            optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr)
+            optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay)
         if treatment is not None:
             treatment.attach(optimizer)
         seed_all(settings.seed + AFTER_PREPARE)

@@ -79,6 +79,8 @@ def prescribe(measured: Measurements, why: str) -> str:
 
 def remedies(measured: Measurements) -> tuple[str, ...]:
     """Skips first where there are none; where there are, the branches' scale first."""
+    if len(measured.graph) == 0:
+        return ("add-skips",)  # the others need a skip to measure
     if measured.graph.count("add") == 0:
         return ("add-skips", "gradient-normalization", "gradient-scaling")
     if measured.graph.suggestions:
