@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import assert_clean, show
 from report import synthetic
 from skipgrad.report import html
 
 pytestmark = pytest.mark.browser
-BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-    "--hide-scrollbars",
-    "--disable-dev-shm-usage",
-]
 RUNS = ("plain56", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan", "hostile")
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    for program in (BROWSER, DRIVER):
-        if not program.exists():
-            pytest.skip(f"{program} is not there; `sh tests/browser_setup.sh` says how to get it")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    profile = tmp_path_factory.mktemp("profile")
-    for option in (*OPTIONS, f"--user-data-dir={profile}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield chrome
-    chrome.quit()
-    shutil.rmtree(profile, ignore_errors=True)
-
-
 def opened(driver: Any, folder: Path, name: str, width: int = 1280, scheme: str = "light") -> Path:
-    """Opens a run's page at a width and in a colour scheme and waits for its figures; returns a screenshot."""
+    """Opens a synthetic run's page; returns a screenshot."""
     path = folder / f"{name}.html"
     path.write_text(html(getattr(synthetic, name)()), "utf-8")
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    driver.get_log("browser")
-    driver.get_log("performance")
-    driver.get(path.as_uri())
-    end = time.monotonic() + 20
-    while not driver.execute_script("return document.body.dataset.ready"):
-        assert time.monotonic() < end, driver.get_log("browser")
-        time.sleep(0.05)
-    shot = folder / f"{name}-{width}-{scheme}.png"
-    image = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})
-    shot.write_bytes(base64.b64decode(image["data"]))
-    return shot
-
-
-def requests(driver: Any) -> list[str]:
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return show(driver, path, folder / f"{name}-{width}-{scheme}.png", width, scheme)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -83,11 +27,7 @@ def test_it_opens_without_errors_or_requests_and_fits_a_phone(driver: Any, tmp_p
     for width in (1280, 400):
         shot = opened(driver, tmp_path, name, width)
         assert shot.stat().st_size > 5000
-        assert driver.get_log("browser") == []
-        asked = requests(driver)
-        assert asked
-        assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert_clean(driver, width)
     assert driver.execute_script("return window.hacked === undefined && document.images.length === 0")
 
 

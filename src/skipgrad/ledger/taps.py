@@ -10,8 +10,8 @@ Nothing here changes what flows to x: each use of x gets its own tap, made just 
 adds the gradients up in the order in which it would have without (a regrouped sum of three or more would not
 be bitwise the same).
 
-Figures are kept as a power: largest size m, and norm of the tensor divided by m, because the square of a
-vanishing gradient (1e-25) is zero in float32.
+Figures are kept as a scale m and the norm of the tensor divided by m, because the square of a vanishing gradient
+(1e-25) is zero in float32.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from skipgrad.ledger.norms import measure, pair, plain_norm
 
 # Columns of a gather's row.
 S_MAX, S_NORM, B_MAX, B_NORM, T_MAX, T_NORM, DOT, X_SQUARE, SEEN_S, SEEN_B, SEEN = range(11)
@@ -66,13 +68,19 @@ class Gather(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         s = _total(grads, ctx.spec, "S", ctx.wide)
         b = _total(grads, ctx.spec, "B", ctx.wide)
+        if s is not None and b is not None:
+            quick = pair(s, b)
+            if quick is not None:
+                s_norm, b_norm, t_norm, dot = quick
+                row = [1, s_norm, 1, b_norm, 1, t_norm, dot, float(ctx.x_square), 1, 1, 1]
+                return torch.tensor(row, dtype=ctx.wide), None, None
         one = torch.ones_like(ctx.x_square)
         none = torch.zeros_like(ctx.x_square)
-        s_max, s_norm, s_unit = (none, none, None) if s is None else _measure(s)
-        b_max, b_norm, b_unit = (none, none, None) if b is None else _measure(b)
+        s_max, s_norm, s_unit = (none, none, None) if s is None else measure(s)
+        b_max, b_norm, b_unit = (none, none, None) if b is None else measure(b)
         t_max, t_norm, dot = none, none, none
         if s is not None and b is not None and s_unit is not None and b_unit is not None:
-            t_max, t_norm, _ = _measure(s + b)
+            t_max, t_norm, _ = measure(s + b)
             dot = (s_unit * b_unit).sum()
         elif s is not None or b is not None:
             t_max, t_norm = s_max + b_max, s_norm + b_norm
@@ -94,7 +102,7 @@ class Out(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        size, norm, _ = _measure(grad.to(ctx.wide) if grad.dtype != ctx.wide else grad)
+        size, norm, _ = measure(grad.to(ctx.wide) if grad.dtype != ctx.wide else grad)
         square = torch.zeros_like(size) if ctx.f_square is None else ctx.f_square
         return grad, torch.stack([size, norm, square, torch.ones_like(size)]), None
 
@@ -106,17 +114,8 @@ def mean_square(x: Tensor, wide: torch.dtype) -> Tensor:
 
 
 def _mean_square(x: Tensor, wide: torch.dtype) -> Tensor:
-    return torch.linalg.vector_norm(x.detach(), dtype=wide).square() / max(1, x.numel())
-
-
-def _measure(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(m, ‖t/m‖, t/m), m the largest size in t; where m is zero or not finite, t is not divided."""
-    low, high = torch.aminmax(t)
-    size = torch.maximum(high, -low)
-    usable = torch.where((size > 0) & torch.isfinite(size), size, torch.ones_like(size))
-    unit = t / usable
-    # sum() adds in a tree; vector_norm adds up one by one, which shows in the fifth digit of a large float32 tensor.
-    return size, (unit * unit).sum().sqrt(), unit
+    x = x.detach()
+    return plain_norm(x.to(wide) if x.dtype != wide else x).square() / max(1, x.numel())
 
 
 def _shape(x: Tensor, part: tuple[int, int, int, int] | None) -> tuple[int, ...]:

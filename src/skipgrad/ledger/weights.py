@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
+
+from skipgrad.ledger.norms import norm_of
 
 
 @dataclass
@@ -22,24 +23,20 @@ class WeightStats:
     finite: bool
 
 
-def norm(tensors: list[Tensor]) -> tuple[float, bool]:
-    """L2 norm over all tensors, and whether it is finite. Does not underflow: scaled by the largest size first."""
-    total, largest = 0.0, 0.0
-    parts = []
-    for t in tensors:
-        if t.numel() == 0:
-            continue
-        wide = t.detach() if t.dtype == torch.float64 else t.detach().float()
-        low, high = torch.aminmax(wide)
-        size = float(torch.maximum(high, -low))
-        if size != size or size == float("inf"):
-            return size, False
-        if size > 0:
-            parts.append((size, float(torch.linalg.vector_norm(wide / size))))
-            largest = max(largest, size)
-    for size, unit in parts:
-        total += (size / largest * unit) ** 2
-    return largest * total**0.5, True
+# Of a larger weight, so many evenly spaced blocks of so many neighbours stand for all: copying and comparing every
+# weight of a big net would cost more than its step.
+BLOCKS, BLOCK = 64, 256
+
+
+def sample(t: Tensor) -> Tensor:
+    """The elements of a weight that updates are read from: all of a small one, 64 blocks of 256 of a large one.
+
+    The order is that of memory, so a weight and its gradient must be laid out alike to be compared.
+    """
+    if t.numel() <= 4 * BLOCKS * BLOCK:
+        return t.reshape(-1)
+    flat = t.contiguous().view(-1)
+    return flat.as_strided((BLOCKS, BLOCK), (flat.numel() // BLOCKS, 1), flat.storage_offset()).reshape(-1)
 
 
 class WeightWatch:
@@ -54,27 +51,29 @@ class WeightWatch:
         named = dict(model.named_parameters(remove_duplicate=False))
         self._layers = {layer: [named[w] for w in weights if w in named] for layer, weights in layers.items()}
         self._before: dict[str, list[Tensor]] = {}
+        self._norms: dict[str, float] = {}
 
     def keep(self) -> None:
-        """Copies the weights, for `moved` to compare with."""
-        self._before = {layer: [p.detach().clone() for p in params] for layer, params in self._layers.items() if params}
+        """Takes down the weights, for `moved` to compare with."""
+        self._before = {layer: [sample(p.detach()).clone() for p in ps] for layer, ps in self._layers.items() if ps}
+        self._norms = {layer: norm_of(list(ps))[0] for layer, ps in self._layers.items() if ps}
 
     def norms(self) -> dict[str, WeightStats]:
-        """Norms of weights and gradients as they are now."""
+        """Norms of gradients as they are now, and of weights as they were when last taken down."""
         out: dict[str, WeightStats] = {}
         for layer, params in self._layers.items():
             if not params:
                 continue
-            dense = [g for g in map(_grad, params) if g is not None]
-            grad_norm, finite = norm(dense) if dense else (None, True)
-            many = sum(p.numel() for p in params)
+            grads = [g for g in map(_grad, params) if g is not None]
+            grad_norm, finite = norm_of(grads) if grads else (None, True)
+            seen = [sample(g) for g in grads]
             out[layer] = WeightStats(
-                weight_norm=norm(self._before.get(layer, list(params)))[0],
+                weight_norm=self._norms[layer] if layer in self._norms else norm_of(list(params))[0],
                 weight_grad_norm=grad_norm,
                 update_norm=None,
                 stalled=None,
-                zero_grad=sum(int((g == 0).sum()) for g in dense) / many if dense else None,
-                weights=many,
+                zero_grad=sum(int((g == 0).sum()) for g in seen) / sum(g.numel() for g in seen) if seen else None,
+                weights=sum(p.numel() for p in params),
                 dtype=str(params[0].dtype).removeprefix("torch."),
                 finite=finite,
             )
@@ -84,16 +83,18 @@ class WeightWatch:
         """Fills in what the step since `keep` changed; the gradients must still be those of the step."""
         for layer, before in self._before.items():
             params, entry = self._layers[layer], stats[layer]
-            entry.update_norm = norm([p.detach() - b for p, b in zip(params, before, strict=True)])[0]
-            if entry.weight_grad_norm is None:
-                continue
-            still = 0
+            squares, still, looked = 0.0, 0, 0
             for p, b in zip(params, before, strict=True):
+                now = sample(p.detach())
+                squares += norm_of([now - b])[0] ** 2 * (p.numel() / max(1, b.numel()))
                 grad = _grad(p)
+                looked += b.numel()
                 if grad is not None:
-                    still += int(((p.detach() == b) & (grad != 0)).sum())
-            entry.stalled = still / entry.weights
+                    still += int(((now == b) & (sample(grad) != 0)).sum())
+            entry.update_norm = squares**0.5
+            entry.stalled = still / looked if entry.weight_grad_norm is not None and looked else None
         self._before.clear()
+        self._norms.clear()
 
 
 def _grad(p: Tensor) -> Tensor | None:

@@ -1,0 +1,237 @@
+"""The main job on real models and data, to a report."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import assert_clean, show
+from skipgrad.check import CheckOptions, CheckResult, check
+from skipgrad.core import BadInput, DataError, ModelError, OutputError, SkipGraph, UnknownName
+from skipgrad.store import read_run
+
+
+def run(tmp_path: Path, model: str, data: str, **given: Any) -> CheckResult:
+    defaults = {"out": tmp_path / "out", "steps": 3, "batch_size": 8, "attempt": False}
+    return check(CheckOptions(model=model, data=data, **{**defaults, **given}))
+
+
+def found(result: CheckResult) -> set[str]:
+    return {f.code for f in result.run.findings if f.state == "found"}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> CheckResult:
+    """What `make demo` runs."""
+    return run(tmp_path_factory.mktemp("demo"), "skipgrad:plain56", "digits", steps=None, batch_size=64, attempt=True)
+
+
+@pytest.mark.slow
+def test_the_demo_finds_what_ails_a_plain_net_and_cures_it(demo: CheckResult) -> None:
+    """No skips, a vanishing gradient, stalled updates; with skips it trains where it never did."""
+    graph = demo.run.graph
+    assert graph is not None
+    assert len(graph) == 0
+    assert len(graph.layers) == 56
+    assert found(demo) >= {"SG001", "SG003", "SG004"}
+    cures = {c.remedy: c for c in demo.run.cures}
+    assert {c.state for c in cures.values() if c.remedy != "add-skips"} <= {"refused"}
+    cure = cures["add-skips"]
+    assert cure.state == "helped"
+    assert cure.best_loss is not None
+    assert cure.patient_best_loss is not None
+    assert cure.best_loss < 0.6 * cure.patient_best_loss
+    # The same trial with the ledger on (0) and off, at the same rate and seed: the same losses to the bit.
+    losses = {t.id: [p.loss for p in demo.run.losses if p.trial == t.id] for t in demo.run.trials}
+    twin = next(t for t in demo.run.trials if t.id and t.remedy is None and (t.rate, t.seed) == (0.05, 0))
+    assert losses[0] == losses[twin.id]
+    cured = next(t for t in demo.run.trials if t.remedy == "add-skips" and t.measured)
+    assert len(demo.run.graphs[cured.id]) == 27
+    assert max(r.residual for r in demo.run.skip_rows[cured.id]) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_demos_report_opens_offline_without_a_complaint(demo: CheckResult, driver: Any, tmp_path: Path) -> None:
+    for width in (1280, 400):
+        shot = show(driver, demo.report_path, tmp_path / f"demo-{width}.png", width)
+        assert_clean(driver, width)
+        assert shot.stat().st_size > 20_000
+    assert "never reaches" in driver.find_element("tag name", "body").text
+
+
+MODELS = {
+    "resnet": ("torchvision:resnet18", "digits", {}, 8),
+    "gpt2": ("transformers:gpt2", "text", {"n_layer": 2, "n_embd": 32, "n_head": 2}, 4),
+    "unet": ("smp:Unet", "shapes", {}, 12),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_the_libraries_run_to_a_report(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("torchvision")
+    model, data, args, skips = MODELS[name]
+    result = run(tmp_path, model, data, model_args=args, batch_size=4)
+    assert result.run.graph is not None
+    assert len(result.run.graph) == skips
+    assert {r.skip for r in result.run.skip_rows[0]} == {s.name for s in result.run.graph}
+    assert {r.step for r in result.run.layer_rows[0]} == {0, 1, 2}
+    assert all(r.update_norm is not None for r in result.run.layer_rows[0])
+    assert result.report_path.stat().st_size > 100_000
+    assert result.run.meta["state"] == "done"
+    assert len(result.run.findings) == 10
+
+
+OWN = """
+    import torch
+    from torch import nn
+
+
+    class Block(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            y = self.b(self.act(self.a(x)))
+            y += x
+            return self.act(y)
+
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.blocks = nn.Conv2d(1, 8, 3, padding=1), nn.Sequential(*[Block(8) for _ in range(3)])
+            self.head = nn.Linear(8, 10)
+
+        def forward(self, x):
+            return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+    class Broken(Net):
+        def forward(self, x):
+            raise RuntimeError("out of luck")
+
+
+    class Exploding(Net):
+        def forward(self, x):
+            return super().forward(x) * 1e30
+
+
+    class Five(Net):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(8, 5)
+
+
+    def holes():
+        x = torch.randn(32, 1, 8, 8)
+        x[3] = float("nan")
+        return torch.utils.data.TensorDataset(x, torch.randint(0, 10, (32,)))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.py"
+    path.write_text(textwrap.dedent(OWN))
+    return path
+
+
+def test_a_file_of_ones_own_with_in_place_ops_and_named_remedies(tmp_path: Path, own: Path) -> None:
+    seen: list[str] = []
+    options = CheckOptions(
+        f"{own}:Net", "digits", steps=4, batch_size=16, out=tmp_path / "out", remedies=("zero-init", "gradient-scaling")
+    )
+    result = check(options, progress=lambda stage, *_: seen.append(stage))
+    assert result.run.graph is not None
+    assert [s.shortcut for s in result.run.graph] == ["identity"] * 3
+    assert [c.remedy for c in result.run.cures] == ["zero-init", "gradient-scaling"]
+    assert all(c.state in ("helped", "no change", "worse") for c in result.run.cures)
+    assert "trying zero-init, gradient-scaling" in seen
+    # Equal budgets: each contestant the same rates, seeds and steps.
+    raced = [t for t in result.run.trials if not t.measured]
+    budget = {r: sorted((t.rate, t.seed, t.steps) for t in raced if t.remedy == r) for r in {t.remedy for t in raced}}
+    assert {len(b) for b in budget.values()} == {5}
+    assert {t.steps for t in raced} == {4}
+    data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert set(data) >= {"schema", "run", "report", "graph", "steps", "losses", "findings", "cures"}
+    assert SkipGraph.from_json(json.dumps(data["graph"])) == result.run.graph
+    wanted = {"remedy", "state", "reason", "final_loss", "patient_final_loss", "steps_ratio", "seconds_ratio"}
+    assert set(data["cures"][0]) >= wanted
+    wanted = {"code", "state", "severity", "where", "evidence", "prescription"}
+    assert set(data["findings"][0]) >= wanted
+
+
+def test_a_remedy_that_does_not_apply_is_refused_with_the_reason(tmp_path: Path) -> None:
+    result = run(tmp_path, "skipgrad:plain8", "digits", attempt=True, remedies=("zero-init",))
+    (cure,) = result.run.cures
+    assert cure.state == "refused"
+    assert "among 0 skips" in cure.reason
+
+
+def test_a_loss_that_goes_to_infinity_is_a_finding(tmp_path: Path, own: Path) -> None:
+    result = run(tmp_path, f"{own}:Exploding", "digits", steps=5, lr=1e3)
+    assert "SG010" in found(result)
+    assert result.run.trials[0].state == "diverged"
+    assert result.report_path.exists()
+
+
+def test_what_an_earlier_check_left_is_kept(tmp_path: Path) -> None:
+    first = run(tmp_path, "skipgrad:resnet8", "digits")
+    kept = first.run_path.read_bytes()
+    run(tmp_path, "skipgrad:resnet8", "digits", seed=1)
+    assert (tmp_path / "out" / "run.1.sqlite").read_bytes() == kept
+    assert (tmp_path / "out" / "report.1.html").exists()
+
+
+def test_long_runs_are_measured_every_nth_step(tmp_path: Path) -> None:
+    result = run(tmp_path, "skipgrad:resnet8", "digits", steps=200, batch_size=2)
+    assert sorted({r.step for r in result.run.skip_rows[0]}) == list(range(0, 200, 2))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision(tmp_path: Path, precision: str) -> None:
+    exact = run(tmp_path, "skipgrad:resnet8", "digits", steps=1).run.skip_rows[0]
+    rough = run(tmp_path, "skipgrad:resnet8", "digits", steps=1, precision=precision).run.skip_rows[0]
+    for a, b in zip(rough, exact, strict=True):
+        assert a.skip_norm == pytest.approx(b.skip_norm, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "error", "words"),
+    [
+        ("skipgrad:plan56", "digits", UnknownName, "plain"),
+        ("skipgrad:plain56", "digit", UnknownName, "digits"),
+        ("{own}:Nit", "digits", UnknownName, "Net"),
+        ("{own}:Broken", "digits", ModelError, "out of luck"),
+        ("{own}:Five", "digits", DataError, "5"),
+        ("{own}:Net", "{own}:holes", DataError, "NaN"),
+    ],
+)
+def test_mistakes_are_named_and_leave_nothing(
+    tmp_path: Path, own: Path, model: str, data: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        run(tmp_path, model.format(own=own), data.format(own=own), steps=8)
+    out = tmp_path / "out"
+    if (out / "run.sqlite").exists():  # what was measured before the mistake showed is kept
+        assert read_run(out / "run.sqlite").meta["state"] == "failed"
+
+
+def test_values_out_of_range_are_refused_before_anything_is_built(tmp_path: Path) -> None:
+    for given in ({"steps": 0}, {"lr": -1.0}, {"device": "gpu"}, {"precision": "float7"}, {"optimizer": "sdg"}):
+        with pytest.raises(BadInput):
+            run(tmp_path, "skipgrad:resnet8", "digits", **given)
+    with pytest.raises(UnknownName, match="zero-init"):
+        run(tmp_path, "skipgrad:resnet8", "digits", remedies=("zero-int",))
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OutputError):
+        run(tmp_path, "skipgrad:resnet8", "digits", out=blocked / "out")
+    assert not (tmp_path / "out").exists()
