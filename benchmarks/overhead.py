@@ -3,8 +3,8 @@
     python benchmarks/overhead.py [--rounds 15] [--threads 1]
 
 Every variant owns a copy of the model and an optimizer; in each round every variant takes one step, in an order
-shuffled anew. Printed: the median time of a plain step, and per variant the median and the quartiles of its ratio to the
-plain step of the same round.
+shuffled anew. Printed: the median time of a plain step, and per variant the median and the quartiles of its ratio to
+the plain step of the same round.
 """
 
 from __future__ import annotations

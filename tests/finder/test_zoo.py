@@ -34,6 +34,16 @@ TORCHVISION = {
     "vit_b_16": (24, 0, 0, 0),
     "regnet_y_400mf": (16, 4, 0, 0),
 }
+# with the size of the image
+TIMM = {
+    "mixer_b16_224": ((24, 0, 0, 0), 224),
+    "poolformer_s12": ((24, 0, 0, 0), 224),
+    "convmixer_768_32": ((32, 0, 0, 0), 224),
+    "inception_resnet_v2": ((40, 0, 0, 0), 299),
+    "darknet53": ((23, 0, 0, 0), 256),
+    "cspresnet50": ((13, 0, 4, 4), 256),
+    "levit_128s": ((20, 0, 0, 0), 224),
+}
 SMP = {"Unet": (8, 3, 4, 4), "UnetPlusPlus": (8, 3, 10, 10), "Linknet": (12, 3, 0, 4), "FPN": (11, 6, 0, 3)}
 TRANSFORMERS: dict[str, tuple[Callable[[], Any], int]] = {
     "gpt2": (lambda: tf.GPT2LMHeadModel(tf.GPT2Config()), 24),
@@ -102,3 +112,41 @@ def test_transformers(name: str) -> None:
 def test_segmentation_models(name: str) -> None:
     graph = built(lambda: getattr(smp, name)("resnet18", encoder_weights=None), 1, 3, 128, 128)
     assert counts(graph) == SMP[name]
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timm(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    expected, size = TIMM[name]
+    assert counts(built(lambda: timm.create_model(name), 2, 3, size, size)) == expected
+
+
+def test_diffusers() -> None:
+    diffusers = pytest.importorskip("diffusers")
+
+    def example(device: str) -> tuple[tuple[()], dict[str, torch.Tensor]]:
+        time = torch.zeros(1, dtype=torch.long, device=device)
+        return (), {"sample": torch.zeros(1, 3, 64, 64, device=device), "timestep": time}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = find_built(lambda: diffusers.UNet2DModel(sample_size=64), example)
+    assert counts(graph) == (38, 15, 12, 12)
+
+
+def test_monai() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nets = pytest.importorskip("monai.networks.nets")
+
+        def make() -> Any:
+            return nets.UNet(
+                spatial_dims=2,
+                in_channels=1,
+                out_channels=2,
+                channels=(8, 16, 32, 64),
+                strides=(2, 2, 2),
+                num_res_units=2,
+            )
+
+        assert counts(built(make, 1, 1, 64, 64)) == (7, 4, 3, 3)
