@@ -135,7 +135,8 @@ def _actions(p: Parts, width: int) -> list[Text]:
     ranked = sorted(p.cures, key=lambda c: not c.won)
     for c in ranked[:MOST_CURES]:
         gain = (
-            f": best loss {c.loss}, steps {_with(c.steps, c.steps_spread)}, seconds {_with(c.seconds, c.seconds_spread)}"
+            f": best loss {c.loss}, steps {_with(c.steps, c.steps_spread)}, "
+            f"seconds {_with(c.seconds, c.seconds_spread)}"
             if c.state != "refused"
             else f": {c.reason}"
         )
