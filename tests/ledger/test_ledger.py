@@ -424,3 +424,60 @@ def test_a_projection_has_its_out_norm_at_the_merge() -> None:
     row = ledger.rows()[0]
     assert row.skip_norm != pytest.approx(row.out_norm, rel=1e-3)
     assert row.gain == pytest.approx(row.total_norm / row.out_norm)
+
+
+def test_a_gradient_penalty_trains_as_without_a_watch() -> None:
+    grads = []
+    for watched in (False, True):
+        model, x = made("nested", torch.float64)
+        x.requires_grad_()
+        ledger = sg.watch(model)
+        if watched:
+            ledger.__enter__()
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        slope.pow(2).sum().backward()
+        if watched:
+            ledger.close()
+        grads.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_torch_func_is_left_alone_and_said() -> None:
+    model, x = made("identity", torch.float32)
+    weights = dict(model.named_parameters())
+
+    def objective(w: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(model, w, (x,)).pow(2).sum()
+
+    plain = torch.func.grad(objective)(weights)
+    with sg.watch(model) as ledger:
+        watched = torch.func.grad(objective)(weights)
+    assert all(torch.equal(plain[k], watched[k]) for k in plain)
+    assert "torch.func" in ledger.notes[0]
+
+
+def test_calls_that_no_trace_foretells_are_given_up_by_name() -> None:
+    class Fickle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.f = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for _ in range(1 if x.is_meta else 2):  # says one thing to the tracer and does another
+                x = x + torch.tanh(self.f(x))
+            return x
+
+    model = Fickle()
+    with sg.watch(model) as ledger:
+        for _ in range(3):
+            model(torch.randn(2, 4)).sum().backward()
+    assert ledger.rows() == []
+    assert "a new trace is no better" in ledger.notes[0]
+
+
+def test_an_empty_batch_is_no_crash() -> None:
+    model, _ = made("identity", torch.float32)
+    with sg.watch(model) as ledger:
+        model(torch.zeros(0, 6)).sum().backward()
+    assert ledger.rows()[0].skip_norm == 0

@@ -37,10 +37,21 @@ def unwrap(model: Any) -> nn.Module:
 
 
 def signature(args: Any, kwargs: Any, training: bool) -> Any:
-    """What decides whether a trace fits a call: structure, ranks and dtypes; not the sizes."""
+    """What decides whether a trace fits a call: structure, ranks and dtypes, flags; not the sizes, nor numbers.
+
+    A number may be a step count that differs at each call. Where it steers the forward, the calls that are then
+    made differ from the trace's, which is noticed.
+    """
     leaves, spec = pytree.tree_flatten((args, kwargs))
-    kinds = tuple((leaf.dim(), str(leaf.dtype)) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves)
-    return (str(spec), kinds, training)
+    return (str(spec), tuple(map(_kind, leaves)), training)
+
+
+def _kind(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.dim(), str(leaf.dtype)
+    if leaf is None or isinstance(leaf, bool | str):
+        return leaf
+    return type(leaf).__name__
 
 
 def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, allow_real: bool = True) -> Trace:

@@ -79,6 +79,7 @@ class Ledger:
         self._run = run
         self._writer: RunWriter | None = None
         self._modes: dict[Any, TapMode] = {}
+        self._given_up: set[Any] = set()
         self._patch: ForwardPatch | None = None
         self._hooks: list[Any] = []
         self._busy = False
@@ -221,6 +222,11 @@ class Ledger:
         if self._step % self._every:
             self._pending_plain()
             return original(*args, **kwargs)
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            self._note("a forward under torch.func (grad, vmap) is not measured")
+            return original(*args, **kwargs)
+        if signature(args, kwargs, self._inner.training) in self._given_up:
+            return original(*args, **kwargs)
         try:
             mode = self._mode(args, kwargs)
         except ModelError:
@@ -296,16 +302,17 @@ class Ledger:
         differing = [
             f"{n} {mode.counts.get(n, 0)}× (traced {k}×)" for n, k in expected.items() if mode.counts.get(n) != k
         ]
-        self._note(
-            f"step {self._step}: the forward made other calls than its trace ({'; '.join(differing[:3])}); "
-            "no figures for this forward, traced anew"
-        )
+        said = f"step {self._step}: the forward made other calls than its trace ({'; '.join(differing[:3])}); "
         key = signature(args, kwargs, self._inner.training)
-        self._modes.pop(key, None)
-        graph = self._find(args, kwargs)
-        found: Found = graph.trace
-        self._modes[key] = TapMode(make_plan(found))
-        self._follow(self._modes[key].plan)
+        del self._modes[key]
+        plan = make_plan(self._find(args, kwargs).trace)
+        if plan.expected == expected:
+            self._given_up.add(key)
+            self._note(said + "a new trace is no better, so this kind of forward is not measured from here on")
+            return
+        self._note(said + "no figures for this forward, traced anew")
+        self._modes[key] = TapMode(plan)
+        self._follow(plan)
 
     def _device(self) -> torch.device:
         for p in self._inner.parameters():

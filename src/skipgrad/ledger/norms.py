@@ -29,6 +29,9 @@ def measure(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     On a CPU, outside a compiled graph, the norm is looked at: where it is in a safe range m is 1, and t is read
     once. Elsewhere looking would stop the device, and m is always the largest size in t.
     """
+    if t.numel() == 0:
+        none = t.new_zeros(())
+        return none, none, t
     if t.device.type == "cpu" and not torch.compiler.is_compiling():
         norm = plain_norm(t)
         if SAFE[0] < float(norm) < SAFE[1]:

@@ -95,7 +95,7 @@ def make_plan(found: Found, only: set[str] | None = None) -> Plan:
         except _Refused as reason:
             plan.refused[name] = str(reason)
     for depth, (name, node) in enumerate(found.layers):
-        if node.call is None or node.inplace:
+        if node.call is None or node.inplace or node.dtype.is_complex:
             continue
         shapes = {n.params[0]: n.shape for n in found.trace.nodes if n.op == "param"}
         weights = tuple(p for p in node.params if len(shapes.get(p, (0, 0))) > 1)
@@ -119,6 +119,8 @@ class _Use:
 def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
     if match.kind == "index":
         raise _Refused("pooling indices carry no gradient; all of dL/dx comes through the branch")
+    if any(found.graph.nodes[i].dtype.is_complex for i in (*match.sources, match.merge)):
+        raise _Refused("complex tensors are not measured")
     grouped = _grouped(found, match)
     groups = [grouped] if grouped else _per_source(found, match)
     if not groups:
@@ -137,7 +139,7 @@ def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
     for uses, size in groups:
         gather = len(plan.specs)
         plan.specs.append(tuple((u.role, u.part) for u in uses))
-        gathers.append((gather, size / total))
+        gathers.append((gather, size / total if total else 1 / len(groups)))
         for z, use in enumerate(uses):
             site = plan.site(use.call)
             site.alias = site.alias or use.alias

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from skipgrad.ledger.norms import measure, pair, plain_norm
 
@@ -47,7 +46,6 @@ class Tap(Function):
         return x.detach()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         return (grad,) * (1 + ctx.many)
 
@@ -64,8 +62,14 @@ class Gather(Function):
         return tuple(x.new_empty_strided(_shape(x, part), (0,) * x.dim()) for _, part in spec)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        # Figures have no gradient of their own, not even where the backward itself is differentiated.
+        with torch.no_grad():
+            return Gather.row(ctx, grads), None, None
+
+    @staticmethod
+    def row(ctx: Any, grads: tuple[Tensor | None, ...]) -> Tensor:
+        """The slot's gradient."""
         s = _total(grads, ctx.spec, "S", ctx.wide)
         b = _total(grads, ctx.spec, "B", ctx.wide)
         if s is not None and b is not None:
@@ -73,7 +77,7 @@ class Gather(Function):
             if quick is not None:
                 s_norm, b_norm, t_norm, dot = quick
                 row = [1, s_norm, 1, b_norm, 1, t_norm, dot, float(ctx.x_square), 1, 1, 1]
-                return torch.tensor(row, dtype=ctx.wide), None, None
+                return torch.tensor(row, dtype=ctx.wide)
         one = torch.ones_like(ctx.x_square)
         none = torch.zeros_like(ctx.x_square)
         s_max, s_norm, s_unit = (none, none, None) if s is None else measure(s)
@@ -87,7 +91,7 @@ class Gather(Function):
         seen_s = none if s is None else one
         seen_b = none if b is None else one
         row = [s_max, s_norm, b_max, b_norm, t_max, t_norm, dot, ctx.x_square, seen_s, seen_b, one]
-        return torch.stack(row), None, None
+        return torch.stack(row)
 
 
 class Out(Function):
@@ -100,11 +104,12 @@ class Out(Function):
         return y.detach()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        size, norm, _ = measure(grad.to(ctx.wide) if grad.dtype != ctx.wide else grad)
-        square = torch.zeros_like(size) if ctx.f_square is None else ctx.f_square
-        return grad, torch.stack([size, norm, square, torch.ones_like(size)]), None
+        with torch.no_grad():
+            size, norm, _ = measure(grad.to(ctx.wide) if grad.dtype != ctx.wide else grad)
+            square = torch.zeros_like(size) if ctx.f_square is None else ctx.f_square
+            row = torch.stack([size, norm, square, torch.ones_like(size)])
+        return grad, row, None
 
 
 def mean_square(x: Tensor, wide: torch.dtype) -> Tensor:
