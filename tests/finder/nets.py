@@ -189,7 +189,7 @@ class Encoder(nn.Module):
     def __init__(self, norm_first: bool = True) -> None:
         super().__init__()
         self.embed = nn.Linear(5, 8)
-        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True, norm_first=norm_first)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=norm_first, norm_first=norm_first)
         self.layers = nn.ModuleList([layer])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -197,6 +197,13 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x
+
+
+class PostEncoder(Encoder):
+    """The same with the norms after the adds: attention takes the fork itself, three times."""
+
+    def __init__(self) -> None:
+        super().__init__(norm_first=False)
 
 
 FLAT, IMAGE, SEQUENCE = (3, 6), (2, 2, 8, 8), (2, 4, 5)
@@ -213,6 +220,7 @@ NETS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "in place": (InPlaceShortcut, FLAT),
     "reused": (Reused, FLAT),
     "encoder": (Encoder, SEQUENCE),
+    "post encoder": (PostEncoder, SEQUENCE),
     "segnet": (SegNet, IMAGE),
 }
 

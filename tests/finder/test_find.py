@@ -37,6 +37,10 @@ EXPECTED = {
         ("add", "identity", False, 1, 2, (("layers.0.norm1", "layers.0.self_attn"),)),
         ("add", "identity", False, 2, 2, (("layers.0.norm2", "layers.0.linear1", "layers.0.linear2"),)),
     ],
+    "post encoder": [
+        ("add", "identity", False, 1, 2, (("layers.0.self_attn",),)),
+        ("add", "identity", False, 2, 2, (("layers.0.linear1", "layers.0.linear2"),)),
+    ],
     "segnet": [("index", "pool", True, 1, 2, (("mid",),))],
 }
 

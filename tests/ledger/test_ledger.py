@@ -211,6 +211,17 @@ def test_stalled_weights_are_those_the_step_left_as_they_were(dtype: torch.dtype
     assert ledger.layers()[0].zero_grad == 0
 
 
+def test_weights_without_a_gradient_are_told_apart_from_stalled_ones() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.rand(2, 4) + 1
+    x[:, :2] = 0
+    with sg.watch(model, optimizer=optimizer) as ledger:
+        model(x).sum().backward()
+        optimizer.step()
+    assert (ledger.layers()[0].stalled, ledger.layers()[0].zero_grad) == (0.0, 0.5)
+
+
 def test_a_closure_is_followed() -> None:
     model, x = made("identity", torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

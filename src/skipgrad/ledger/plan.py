@@ -191,7 +191,10 @@ def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int
                 continue
             raise _Refused("one op takes its fork into shortcut and branch alike")
         if short or branch:
-            uses.append(_use(found, edge, "S" if short else "B"))
+            use = _use(found, edge, "S" if short else "B")
+            # Attention on one tensor three times: one alias stands for all three, and one gradient comes back.
+            if not (use.alias and any(u.call == use.call for u in uses)):
+                uses.append(use)
     return uses, parts
 
 
