@@ -467,24 +467,41 @@ def test_torch_func_is_left_alone_and_said() -> None:
     assert "torch.func" in ledger.notes[0]
 
 
-def test_calls_that_no_trace_foretells_are_given_up_by_name() -> None:
-    class Fickle(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.f = nn.Linear(4, 4), nn.Linear(4, 4)
+class Fickle(nn.Module):
+    """Says one thing to the tracer and does another: on meta tensors, or every second time."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.stem(x)
-            for _ in range(1 if x.is_meta else 2):  # says one thing to the tracer and does another
-                x = x + torch.tanh(self.f(x))
-            return x
+    def __init__(self, alternating: bool) -> None:
+        super().__init__()
+        self.stem, self.f, self.alternating, self.calls = nn.Linear(4, 4), nn.Linear(4, 4), alternating, 0
 
-    model = Fickle()
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        self.calls += 1
+        few = self.calls % 2 if self.alternating else x.is_meta
+        for _ in range(1 if few else 2):
+            x = x + torch.tanh(self.f(x))
+        return x
+
+
+def test_a_trace_that_was_lied_to_is_made_again_for_real() -> None:
+    model = Fickle(alternating=False)
     with sg.watch(model) as ledger:
         for _ in range(3):
             model(torch.randn(2, 4)).sum().backward()
-    assert ledger.rows() == []
-    assert "a new trace is no better" in ledger.notes[0]
+    assert [r.step for r in ledger.rows()] == [0, 0, 1, 1]
+    assert "other calls than its trace" in ledger.notes[0]
+
+
+def test_calls_that_no_trace_foretells_leave_notes_and_no_wrong_figure() -> None:
+    model, plain = Fickle(alternating=True), Fickle(alternating=True)
+    plain.load_state_dict(model.state_dict())
+    x = torch.randn(2, 4)
+    with sg.watch(model) as ledger:
+        for _ in range(6):
+            model(x).sum().backward()
+            plain(x).sum().backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+    assert len(ledger.notes) >= 1
 
 
 def test_an_empty_batch_is_no_crash() -> None:

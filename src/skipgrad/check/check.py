@@ -239,7 +239,9 @@ class _Check:
             trial = Trial(
                 _next_id(result), best.remedy, best.rate, self.options.seed, self.settings.steps, measured=True
             )
-            self._measured(workload, trial, cures[best.remedy], f"measuring the net with {best.remedy}")
+            ledger = self._measured(workload, trial, cures[best.remedy], f"measuring the net with {best.remedy}")
+            for note in ledger.notes:
+                self.writer.note(f"with {best.remedy}: {note}")
 
     def _prepare(self, workload: Workload, graph: SkipGraph, name: str, lines: dict[str, str]) -> Prepare:
         prepare = prepare_with(treat, name, workload, device=self.options.device, graph=graph)

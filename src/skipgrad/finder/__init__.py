@@ -17,7 +17,7 @@ from skipgrad.finder.build import Found, build
 from skipgrad.finder.run import is_tracing, require_module, signature, trace, unwrap
 from skipgrad.finder.trace import describe
 
-__all__ = ["Found", "find", "find_built", "is_tracing", "signature", "unwrap"]
+__all__ = ["Found", "find", "find_built", "find_in_call", "is_tracing", "signature", "unwrap"]
 
 
 def find(model: Any, *args: Any, **kwargs: Any) -> SkipGraph:
@@ -44,8 +44,13 @@ def find(model: Any, *args: Any, **kwargs: Any) -> SkipGraph:
         >>> len(sg.find(torchvision.models.resnet18(), torch.zeros(1, 3, 224, 224)))
         8
     """
+    return find_in_call(model, args, kwargs)
+
+
+def find_in_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, how: str = "") -> SkipGraph:
+    """`find` for the arguments of a call, traced in a way of one's choice: ``how`` as in `run.trace`."""
     inner = require_module(model)
-    recorded = trace(inner, args, kwargs)
+    recorded = trace(inner, args, kwargs, how=how)
     return build(recorded, model=type(inner).__name__, inputs=describe(args, kwargs))
 
 

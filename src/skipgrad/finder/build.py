@@ -53,6 +53,8 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
     if trace.unrun:
         shown = ", ".join(trace.unrun[:6]) + (" …" if len(trace.unrun) > 6 else "")
         notes.append(f"{len(trace.unrun)} modules with weights did not run: {shown}")
+    if not any(n.op == "input" for n in trace.nodes):
+        notes.append("no tensor was found among the arguments, so nothing is known to descend from the input")
     found = Found(trace, graph, named, layers)
     return SkipGraph(
         skips=tuple(skips),

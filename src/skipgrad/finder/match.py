@@ -203,7 +203,7 @@ def _flatten(graph: Graph, end: int, same: Callable[[Graph, int], bool]) -> tupl
             child = nodes[j]
             if child.role != "activation":
                 continue
-            alike = nodes[end].cls == "cat" or child.shape == nodes[end].shape
+            alike = nodes[end].cls == "cat" or (child.shape == nodes[end].shape and not _apart(graph, node.i, pos))
             if alike and len(graph.consumers[j]) == 1 and same(graph, j):
                 parts.append(j)
                 visit(j)
@@ -212,6 +212,23 @@ def _flatten(graph: Graph, end: int, same: Callable[[Graph, int], bool]) -> tupl
 
     visit(end)
     return tuple(sorted({*parts, *stack_parts})), operands
+
+
+def _apart(graph: Graph, i: int, pos: int) -> bool:
+    """Whether the add at argument `pos` of add `i` is a skip of its own, which a skip with an earlier fork goes around.
+
+    ``x + blocks(x)`` where the last block ends in an add: two skips, not a chain. ``x + a(x) + b(x)`` is a chain.
+    """
+    nodes = graph.nodes
+    inner = nodes[i].args[pos]
+    own = [Edge(inner, k) for k, j in enumerate(nodes[inner].args) if nodes[j].role == "activation"]
+    forks = [p[0] for a in own for b in own if a != b and (p := _pair(graph, "add", inner, a, b)) is not None]
+    if not forks:
+        return False
+    branch = Edge(i, pos)
+    others = [Edge(i, k) for k, j in enumerate(nodes[i].args) if k != pos and nodes[j].role == "activation"]
+    around = [p[0] for a in others if (p := _pair(graph, "add", i, a, branch)) is not None]
+    return any(f < max(forks) for f in around)
 
 
 def _skip_at(
@@ -296,7 +313,9 @@ def _or(values: Iterable[int]) -> int:
 def _unsplit(graph: Graph, x: int) -> int:
     """The value a split op took apart: ``x`` of ``a, b = x.chunk(2)``."""
     node = graph.nodes[x]
-    while node.op in rules.SPLITS and len(node.ins) == 1:
+    while len(node.ins) == 1 and (
+        node.op in rules.SPLITS or (node.op == "output" and graph.nodes[node.ins[0]].op in rules.SPLITS)
+    ):
         node = graph.nodes[node.ins[0]]
     return node.i
 
@@ -347,8 +366,10 @@ def _shortcut(graph: Graph, x: int, bits: int, kind: str) -> str | None:
         on_path = [j for j in node.args if inside >> j & 1]
         if node.cls in ("nonlinear", "constant", "unpool", "lerp"):
             return None
-        if node.op in ("mul", "div", "matmul") and len(on_path) > 1:
+        if (node.cls == "matrix" or node.op in ("mul", "div")) and len(on_path) > 1:
             return None
+        if any(inside >> k & 1 for j in node.args for k in nodes[j].looked):
+            return None  # masked by its own values: no longer linear
         if node.op == "div" and node.args and node.args[0] not in on_path:
             return None
         if node.op in ("rdiv",):

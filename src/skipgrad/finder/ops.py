@@ -109,6 +109,16 @@ SPLITS = frozenset(
         "iter",
     )
 )
+# Constants to a gradient, but computed from the values of their argument.
+LOOKS = frozenset(
+    name
+    for line in (
+        "eq ne lt le gt ge sign signbit isnan isinf isfinite floor ceil round trunc heaviside bernoulli argmax",
+        "argmin logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or invert isclose",
+        "and or",
+    )
+    for name in line.split()
+)
 # Python-level functions that look at whether two of their arguments are the same object.
 IDENTITY_SENSITIVE = frozenset({"multi_head_attention_forward"})
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -54,12 +57,20 @@ def _kind(leaf: Any) -> Any:
     return type(leaf).__name__
 
 
-def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, allow_real: bool = True) -> Trace:
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, how: str = "") -> Trace:
     """The `Trace` of one forward.
 
     Tries meta tensors (no memory, no arithmetic), then fake ones (they know their device and work in
     mixed company), then a real run with buffers and random state restored afterwards. Says in
     ``trace.notes`` when it had to fall back, and why.
+
+    Args:
+        model: traced in the mode it is in.
+        args: of its forward.
+        kwargs: of its forward.
+        how: ``"meta"``, ``"fake"`` and ``"real"`` are tried in this order when empty. ``"foretell"`` is for the tensors
+            of a run, whose calls the trace must foretell: without fake ones, as transformers' models ask whether
+            they are being traced, and do other things then. ``"real"`` is a real run at once.
 
     Raises:
         ModelError: the forward raised however it was run; the message is the model's own.
@@ -72,11 +83,11 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, al
         ways = [("fake", _for_real)]
     elif only_meta:
         ways = [("meta", _on_meta)]
-    elif not allow_real:
-        ways = ways[:2]
+    elif how:
+        ways = [ways[0], ways[2]] if how == "foretell" else [ways[2]]
     reasons: list[str] = []
     failure: ModelError | None = None
-    for how, run in ways:
+    for kind, run in ways:
         try:
             with _restored(model), _quiet():
                 found = run(model, args, kwargs)
@@ -84,9 +95,9 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, al
             raise
         except Exception as error:  # noqa: BLE001 - whatever a user's forward raises, reported below
             where = getattr(error, "_skipgrad_where", "")
-            reasons.append(f"on {how} tensors: {type(error).__name__}: {_first_line(error)}")
+            reasons.append(f"on {kind} tensors: {type(error).__name__}: {_first_line(error)}")
             failure = ModelError(
-                f"running the forward of {type(model).__name__} to record its ops ({how} tensors)",
+                f"running the forward of {type(model).__name__} to record its ops ({kind} tensors)",
                 where=f"module {where!r}" if where else "the model's own forward",
                 received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {_first_line(error)}",
                 todo="give inputs of the shape the model wants (--input on the command line)"
@@ -94,10 +105,10 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, al
             )
             failure.__cause__ = error
             continue
-        found.how = how
+        found.how = kind
         found.training = model.training
         found.signature = signature(args, kwargs, model.training)
-        found.notes += [f"could not be traced {reason}; traced on {how} tensors instead" for reason in reasons]
+        found.notes += [f"could not be traced {reason}; traced on {kind} tensors instead" for reason in reasons]
         return found
     assert failure is not None
     raise failure
@@ -146,11 +157,12 @@ def _on_fake(model: nn.Module, args: Any, kwargs: Any) -> Trace:
 
 
 def _for_real(model: nn.Module, args: Any, kwargs: Any) -> Trace:
-    # The devices of the random state to be restored: those the model lives on, and the CPU always.
-    tensors = [*model.parameters(), *tensors_in((args, kwargs))]
-    cuda = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
-    with torch.random.fork_rng(devices=cuda):
-        return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()})
+    # Copies stand in for the buffers: a batch norm's statistics may be saved for a backward still to come, and
+    # writing them back would count as a change.
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else buffer.clone()
+    return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()})
 
 
 def _swapped(model: nn.Module, args: Any, kwargs: Any, stand: dict[str, torch.Tensor]) -> Trace:
@@ -220,16 +232,19 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
-    """Puts attributes, buffers and gradients back: a forward may cache meta tensors or update statistics."""
+    """Puts attributes, buffers and random states back: a forward may cache tensors, count or draw."""
     state = [(m, dict(m.__dict__), dict(m._buffers), dict(m._parameters)) for m in model.modules()]
-    values = [(b, b.detach().clone()) for b in model.buffers() if not b.is_meta and not _is_fake(b)]
+    boxes = [(v, copy.copy(v)) for _, attributes, _, _ in state for k, v in attributes.items() if _is_box(k, v)]
+    cuda = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    drawn, numpy = random.getstate(), sys.modules.get("numpy")
+    drawn_numpy = numpy.random.get_state() if numpy is not None else None
     try:
-        yield
+        with torch.random.fork_rng(devices=cuda):
+            yield
     finally:
-        with torch.no_grad():
-            for buffer, value in values:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
+        random.setstate(drawn)
+        if numpy is not None:
+            numpy.random.set_state(drawn_numpy)
         for module, attributes, buffers, parameters in state:
             module.__dict__.clear()
             module.__dict__.update(attributes)
@@ -237,6 +252,14 @@ def _restored(model: nn.Module) -> Iterator[None]:
             module._buffers.update(buffers)
             module._parameters.clear()
             module._parameters.update(parameters)
+        for box, before in boxes:
+            box.clear()
+            box.extend(before) if isinstance(box, list) else box.update(before)
+
+
+def _is_box(name: str, value: Any) -> bool:
+    """A plain container a forward may put tensors into; torch's own (hooks, modules) are left to torch."""
+    return type(value) in (list, dict, set) and name not in nn.Module().__dict__
 
 
 def require_module(model: Any) -> nn.Module:

@@ -8,8 +8,9 @@ changes its argument in place makes a new version of the same object.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,9 @@ class Node:
         batched: True when the stack below a sum is summed away (``stack(...).sum()``).
         shift: argument k of this node is tensor argument k + shift of the call (``addcmul`` is two nodes).
         real: arguments from this one on exist only inside the call.
+        given: how many tensors the call was given.
+        looked: for a constant, the activations whose values it was computed from (``x > 0``): no gradient comes back
+            through it, but a path that is multiplied by it is not linear in them.
     """
 
     i: int
@@ -67,6 +71,8 @@ class Node:
     batched: bool = False
     shift: int = 0
     real: int = 99
+    given: int = 0
+    looked: tuple[int, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -110,9 +116,12 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, (list, tuple)):
         for v in value:
             yield from tensors_in(v)
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for v in value.values():
             yield from tensors_in(v)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for f in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, f.name))
 
 
 def describe(args: Any, kwargs: Any) -> str:
@@ -252,7 +261,9 @@ class Recorder(TorchFunctionMode):
         ins = tuple(dict.fromkeys(h for h in held if nodes[h].role == "activation"))
         params = tuple(dict.fromkeys(p for h in held if nodes[h].role == "param" for p in nodes[h].params))
         role = "activation" if ins else "param" if params else "const"
+        looked = tuple(dict.fromkeys(n for h in held if nodes[h].role == "const" for n in nodes[h].looked))
         if cls == "constant":
+            looked = (*looked, *ins) if op in rules.LOOKS else ()
             role, ins, params = "const", (), ()
         common: dict[str, Any] = {
             "module": self.stack.path[-1],
@@ -260,6 +271,8 @@ class Recorder(TorchFunctionMode):
             "role": role,
             "inplace": bool(changed),
             "call": call,
+            "given": len(given),
+            "looked": looked if role == "const" else (),
         }
         if op in ("addcmul", "addmm", "baddbmm", "addbmm", "addmv") and nodes[held[0]].role == "activation":
             inner = "mul" if op == "addcmul" else "matmul"

@@ -21,7 +21,7 @@ from skipgrad.core import (
     SkipRow,
     Trial,
 )
-from skipgrad.finder import Found, find, is_tracing, signature, unwrap
+from skipgrad.finder import Found, find_in_call, is_tracing, signature, unwrap
 from skipgrad.ledger.mode import Slots, TapMode
 from skipgrad.ledger.patch import ForwardPatch
 from skipgrad.ledger.plan import Plan, make_plan
@@ -80,10 +80,11 @@ class Ledger:
         self._writer: RunWriter | None = None
         self._modes: dict[Any, TapMode] = {}
         self._given_up: set[Any] = set()
+        self._failed: dict[Any, tuple[Plan, dict[str, int]]] = {}
         self._patch: ForwardPatch | None = None
         self._hooks: list[Any] = []
         self._busy = False
-        self._pending: list[tuple[Plan, Slots, int]] = []
+        self._pending: list[tuple[Plan, Slots, float]] = []  # with the factor on the loss at the time
         self._step = 0
         self._micro = 0
         self._skips: list[SkipRow] = []
@@ -117,7 +118,7 @@ class Ledger:
             me: weakref.ref[Ledger] = weakref.ref(self)
             self._hooks = [
                 self._optimizer.register_step_pre_hook(
-                    lambda _o, args, kwargs: _call(me, Ledger._before_step, bool(args or kwargs.get("closure")))
+                    lambda _o, args, kwargs: _call(me, Ledger._before_step, _has_closure(args, kwargs))
                 ),
                 self._optimizer.register_step_post_hook(lambda *_: _call(me, Ledger._after_step)),
             ]
@@ -222,8 +223,9 @@ class Ledger:
         if self._step % self._every:
             self._pending_plain()
             return original(*args, **kwargs)
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            self._note("a forward under torch.func (grad, vmap) is not measured")
+        other = _other_transform()
+        if other:
+            self._note(f"a forward under {other} is not measured")
             return original(*args, **kwargs)
         if signature(args, kwargs, self._inner.training) in self._given_up:
             return original(*args, **kwargs)
@@ -232,6 +234,8 @@ class Ledger:
         except ModelError:
             original(*args, **kwargs)  # raises what it raises for the user without a watch, if it does
             raise
+        if mode is None:
+            return original(*args, **kwargs)
         plan = mode.plan
         slots = Slots(plan, self._device())
         mode.begin(slots)
@@ -245,7 +249,8 @@ class Ledger:
         finally:
             self._busy = False
         if mode.end():
-            self._pending.append((plan, slots, self._step))
+            scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
+            self._pending.append((plan, slots, scale))
         else:
             self._changed(mode, args, kwargs)
         return out
@@ -255,20 +260,21 @@ class Ledger:
         if self._optimizer is None:
             self._step += 1
 
-    def _mode(self, args: Any, kwargs: Any) -> TapMode:
+    def _mode(self, args: Any, kwargs: Any) -> TapMode | None:
         key = signature(args, kwargs, self._inner.training)
         if key in self._modes:
             return self._modes[key]
         graph = self.graph
         found: Found | None = graph.trace if graph is not None else None
-        if found is None or found.trace.signature != key:
-            graph = self._find(args, kwargs)
+        if found is None or found.trace.signature != key or found.trace.how == "fake" or key in self._failed:
+            graph = self._find(args, kwargs, "real" if key in self._failed else "foretell")
             found = graph.trace
         assert found is not None
         assert graph is not None
         if self.graph is None:
             self.graph = graph
-        only = {s.name for s in self.graph.skips}
+        # After a change of the control flow the new trace's skips are measured, whatever they are called.
+        only = {s.name for s in (graph if key in self._failed else self.graph).skips}
         lost = only - found.matches.keys()
         if lost and len(lost) == len(only):
             raise MeasureError(
@@ -279,6 +285,11 @@ class Ledger:
         for name in sorted(lost):
             self._note(f"{name}: in the graph given, not in this forward; not measured")
         plan = make_plan(found, only)
+        failed = self._failed.get(key)
+        if failed is not None and failed[0].sites == plan.sites:
+            self._given_up.add(key)
+            self._note("a new trace is no better, so this kind of forward is not measured from here on")
+            return None
         for name, reason in plan.refused.items():
             self._note(f"{name}: not measured: {reason}")
         mode = TapMode(plan)
@@ -289,10 +300,10 @@ class Ledger:
             self._writer.commit()
         return mode
 
-    def _find(self, args: Any, kwargs: Any) -> SkipGraph:
+    def _find(self, args: Any, kwargs: Any, how: str) -> SkipGraph:
         TapMode.paused = True
         try:
-            return find(self._inner, *args, **kwargs)
+            return find_in_call(self._inner, args, kwargs, how=how)
         finally:
             TapMode.paused = False
 
@@ -302,17 +313,15 @@ class Ledger:
         differing = [
             f"{n} {mode.counts.get(n, 0)}× (traced {k}×)" for n, k in expected.items() if mode.counts.get(n) != k
         ]
-        said = f"step {self._step}: the forward made other calls than its trace ({'; '.join(differing[:3])}); "
+        if not differing:
+            differing = ["in another order, or on tensors of another kind"]
+        self._note(
+            f"step {self._step}: the forward made other calls than its trace ({'; '.join(differing[:3])}); "
+            "no figures for this forward, traced anew before the next"
+        )
         key = signature(args, kwargs, self._inner.training)
         del self._modes[key]
-        plan = make_plan(self._find(args, kwargs).trace)
-        if plan.expected == expected:
-            self._given_up.add(key)
-            self._note(said + "a new trace is no better, so this kind of forward is not measured from here on")
-            return
-        self._note(said + "no figures for this forward, traced anew")
-        self._modes[key] = TapMode(plan)
-        self._follow(plan)
+        self._failed[key] = (mode.plan, mode.counts.copy())
 
     def _device(self) -> torch.device:
         for p in self._inner.parameters():
@@ -328,17 +337,14 @@ class Ledger:
     # -- backwards and steps -----------------------------------------------------------------------
     def _flush(self) -> None:
         """Reads the slots a backward has been through."""
-        waiting: list[tuple[Plan, Slots, int]] = []
-        for plan, slots, step in self._pending:
+        waiting: list[tuple[Plan, Slots, float]] = []
+        for plan, slots, scale in self._pending:
             if not slots.arrived():
-                waiting.append((plan, slots, step))
+                waiting.append((plan, slots, scale))
                 continue
-            if self._optimizer is None:
-                if self._arrived:
-                    self._close_step({})
-                step = self._step
-            scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
-            figures = read(plan, slots, step=step, micro=self._micro, scale=scale)
+            if self._optimizer is None and self._arrived:
+                self._close_step({})
+            figures = read(plan, slots, step=self._step, micro=self._micro, scale=scale)
             self._skips += figures.skips
             for name, reason in figures.missing.items():
                 self._note(f"{name}: not measured: {reason}")
@@ -418,6 +424,23 @@ def _call(ref: weakref.ref[Ledger], method: Callable[..., None], *args: Any) -> 
     ledger = ref()
     if ledger is not None:
         method(ledger, *args)
+
+
+def _other_transform() -> str:
+    """What else than plain autograd is at work on this forward, if anything."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return "torch.func (grad, vmap)"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return "torch.jit.trace"
+    return "torch.export" if torch.compiler.is_exporting() else ""
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether ``step`` was given a closure; the optimizer itself is the first of its arguments."""
+    given = args[1] if len(args) > 1 else kwargs.get("closure")
+    return given is not None
 
 
 def _plain(row: Any) -> tuple[Any, ...]:

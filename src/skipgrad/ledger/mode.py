@@ -49,6 +49,8 @@ class TapMode(TorchFunctionMode):
 
     Attributes:
         counts: calls so far in this forward, by function name.
+        total: calls so far of any of those names.
+        broken: this forward's calls are not the trace's; nothing more is tapped, and its figures are dropped.
         paused: for all modes: calls are neither counted nor tapped, as another watch is tracing inside this forward.
     """
 
@@ -59,6 +61,8 @@ class TapMode(TorchFunctionMode):
         self.plan = plan
         self.sites = plan.sites
         self.counts: dict[str, int] = {}
+        self.total = 0
+        self.broken = False
         self.slots: Slots | None = None
         self._zs: dict[tuple[int, int], Tensor] = {}
         self._squares: dict[int, Tensor] = {}
@@ -66,6 +70,8 @@ class TapMode(TorchFunctionMode):
     def begin(self, slots: Slots) -> None:
         """Makes ready for a forward."""
         self.slots = slots
+        self.total = 0
+        self.broken = False
         self.counts.clear()
         self._zs.clear()
         self._squares.clear()
@@ -75,7 +81,7 @@ class TapMode(TorchFunctionMode):
         self.slots = None
         self._zs.clear()
         self._squares.clear()
-        return all(self.counts.get(name, 0) == n for name, n in self.plan.expected.items())
+        return not self.broken and all(self.counts.get(name, 0) == n for name, n in self.plan.expected.items())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -84,9 +90,14 @@ class TapMode(TorchFunctionMode):
         if sites is None or TapMode.paused:
             return func(*args, **kwargs)
         number = self.counts.get(name, 0)
+        before = self.total
         self.counts[name] = number + 1
+        self.total = before + 1
         site = sites.get(number)
-        if site is None:
+        if site is None or self.broken:
+            return func(*args, **kwargs)
+        if site.before != before:
+            self.broken = True
             return func(*args, **kwargs)
         if site.taps or site.squares or any(pos >= 0 for _, pos in site.outs):
             args, kwargs = self._tapped(site, args, kwargs)
@@ -100,6 +111,10 @@ class TapMode(TorchFunctionMode):
         given: list[Tensor] = []
         _collect(args, given)
         _collect(kwargs, given)
+        wanted = {*site.taps, *(pos for _, pos in site.squares), *(pos for _, pos in site.outs if pos >= 0)}
+        if len(given) != site.given or any(given[pos].dim() != site.ranks[pos] for pos in wanted):
+            self.broken = True
+            return args, kwargs
         for row, pos in site.squares:
             self._square(row, given[pos])
         new = list(given)
@@ -116,7 +131,11 @@ class TapMode(TorchFunctionMode):
     def _tap(self, x: Tensor, wants: list[tuple[int, int]]) -> Tensor:
         if not x.requires_grad:
             return x
-        return Tap.apply(x, *[self._z(gather, z, x) for gather, z in wants])  # type: ignore[no-any-return]
+        zs = [self._z(gather, z, x) for gather, z in wants]
+        if not torch.compiler.is_compiling() and any(z.shape != x.shape for z in zs):
+            self.broken = True  # another size than where the fork was tapped first: not the op it is taken for
+            return x
+        return Tap.apply(x, *zs)  # type: ignore[no-any-return]
 
     def _z(self, gather: int, z: int, x: Tensor) -> Tensor:
         if (gather, z) not in self._zs:

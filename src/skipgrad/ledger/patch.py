@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,8 @@ class ForwardPatch:
         self.kept: Any = model.__dict__.get(self.attribute, _ABSENT)
         self.original: Callable[..., Any] = getattr(model, self.attribute)
         self.removed = False
+        # Whoever asks what the forward takes (transformers' Trainer picks columns by it) gets the answer.
+        functools.update_wrapper(self, self.original, updated=())
         model.__dict__[self.attribute] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -24,6 +24,9 @@ class Site:
         results: (gather, index of its z) that want the gradient of what the call returns.
         layers: layer rows measured at what the call returns.
         alias: the function looks at whether its arguments are the same object.
+        before: how many counted calls, of any name, came before this one in the trace.
+        given: how many tensors it was given.
+        ranks: tensor argument → rank in the trace.
     """
 
     taps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
@@ -32,16 +35,23 @@ class Site:
     results: list[tuple[int, int]] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)
     alias: bool = False
+    before: int = 0
+    given: int = 0
+    ranks: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
 class SkipPlan:
-    """Rows of one skip: its gathers (one a source, with the source's share of the fork's elements) and its out row."""
+    """Rows of one skip: its gathers (one a source, with the source's share of the fork's elements) and its out row.
+
+    `squares` is False where F(x) exists only inside a call, and its size cannot be read.
+    """
 
     name: str
     gathers: list[tuple[int, float]]
     out: int
     out_scale: float
+    squares: bool = True
 
 
 @dataclass
@@ -102,7 +112,26 @@ def make_plan(found: Found, only: set[str] | None = None) -> Plan:
         plan.site(node.call).layers.append(len(plan.layers))
         plan.layers.append((name, depth, weights))
     plan.expected = {raw: found.trace.calls[raw] for raw in plan.sites}
+    _describe_calls(plan, found)
     return plan
+
+
+def _describe_calls(plan: Plan, found: Found) -> None:
+    """What each tapped call looked like in the trace, for the run to compare with."""
+    before, last = 0, None
+    nodes = found.trace.nodes
+    for node in nodes:
+        if node.call is None or node.call[0] not in plan.sites:
+            continue
+        if node.call != last:
+            before, last = before + 1, node.call
+        site = plan.sites[node.call[0]].get(node.call[1])
+        if site is None or node.op == "output":
+            continue
+        site.before, site.given = before - 1, node.given
+        for pos, j in enumerate(node.args):
+            if pos < node.real:
+                site.ranks[pos + node.shift] = len(nodes[j].shape)
 
 
 @dataclass
@@ -151,11 +180,12 @@ def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
     plan.outs += 1
     call, pos, scale = out
     plan.site(call).outs.append((row, pos))
-    for edge in match.branches:
-        node = found.graph.nodes[edge.op]
-        if node.call is not None and _position(node, edge.pos) is not None:
-            plan.site(node.call).squares.append((row, edge.pos + node.shift))
-    plan.skips.append(SkipPlan(name, gathers, row, scale))
+    operands = [(found.graph.nodes[e.op], e.pos) for e in match.branches]
+    squares = all(node.call is not None and _position(node, pos) is not None for node, pos in operands)
+    for node, pos in operands if squares else ():
+        assert node.call is not None
+        plan.site(node.call).squares.append((row, pos + node.shift))
+    plan.skips.append(SkipPlan(name, gathers, row, scale, squares))
 
 
 def _position(node: Node, pos: int) -> int | None:
@@ -166,8 +196,12 @@ def _position(node: Node, pos: int) -> int | None:
 def _per_source(found: Found, match: Match) -> list[tuple[list[_Use], int]]:
     groups: list[tuple[list[_Use], int]] = []
     pending = list(match.sources)
+    seen: set[int] = set()
     while pending:
         source = pending.pop(0)
+        if source in seen:
+            continue
+        seen.add(source)
         uses, parts = _uses(found, match, source)
         pending = parts + pending
         if uses:
@@ -191,6 +225,8 @@ def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int
                 continue
             raise _Refused("one op takes its fork into shortcut and branch alike")
         if short or branch:
+            if _written_through(found, node):
+                raise _Refused(f"a view of its fork ({node.op}) is changed in place")
             use = _use(found, edge, "S" if short else "B")
             # Attention on one tensor three times: one alias stands for all three, and one gradient comes back.
             if not (use.alias and any(u.call == use.call for u in uses)):
@@ -205,10 +241,19 @@ def _use(found: Found, edge: Edge, role: str) -> _Use:
         raise _Refused(f"a use of its fork ({node.op}) is no call of its own")
     if node.inplace and edge.pos == 0:
         # ``x += F``: what arrives at x is what arrives at the other operand.
-        if role != "S" or node.op != "add" or len(node.args) != 2 or not _plain_operand(found, node, 1):
+        plain = node.op == "add" and node.number == 1 and len(node.args) == 2 and _plain_operand(found, node, 1)
+        if role != "S" or not plain:
             raise _Refused(f"its fork is changed in place by {node.op}")
         pos = 1
     return _Use(node.call, pos, role, alias=node.op in rules.IDENTITY_SENSITIVE)
+
+
+def _written_through(found: Found, node: Node) -> bool:
+    """Whether what the op returns is a view that is later changed in place: the change must reach the fork itself."""
+    if node.cls not in ("identity", "slice"):
+        return False
+    reach = found.graph.down[node.i]
+    return any(n.op == "slice_scatter" and n.call is None and reach >> n.args[1] & 1 for n in found.graph.nodes)
 
 
 def _plain_operand(found: Found, node: Node, pos: int) -> bool:
@@ -242,10 +287,11 @@ def _grouped(found: Found, match: Match) -> tuple[list[_Use], int] | None:
     start = graph.nodes[used.pop()]
     if start.cls != "cat" or start.args != match.sources or start.dim != end.dim or start.call is None:
         return None
+    # The concatenation stands for the group; where else it goes is no part of B.
+    uses = [_use(found, e, "B") for e in graph.consumers[start.i] if match.branch_nodes >> e.op & 1]
     length = start.shape[end.dim]
-    branch = _Use(start.call, -1, "B", (end.dim, length, 0, length))
-    short = _Use(end.call, -1, "S", (end.dim, end.shape[end.dim], 0, length))
-    return [branch, short], _numel(start)
+    uses.append(_Use(end.call, -1, "S", (end.dim, end.shape[end.dim], 0, length)))
+    return uses, _numel(start)
 
 
 def _out(found: Found, match: Match) -> tuple[tuple[str, int], int, float]:

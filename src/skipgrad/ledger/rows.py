@@ -65,6 +65,8 @@ def _skip_row(
     seen = [g[t.SEEN] for g in gathers]
     if all(s == 0 for s in seen):
         return "no gradient reached its fork (frozen, or not needed)"
+    if any(s == 0 for s in seen):
+        return f"no gradient reached {sum(s == 0 for s in seen)} of the {len(seen)} tensors its fork consists of"
     if any(s > 1 for s in seen) or out[t.O_SEEN] > 1:
         return "more than one backward went through the same forward; their figures cannot be told apart"
     if all(g[t.SEEN_S] == 0 for g in gathers):
@@ -99,7 +101,7 @@ def _skip_row(
         cosine=cosine,
         gain=total / arrived if arrived > 0 else math.nan,
         x_rms=math.sqrt(square) if square >= 0 else math.nan,
-        branch_rms=math.sqrt(out[t.F_SQUARE]) if out[t.F_SQUARE] >= 0 else math.nan,
+        branch_rms=math.sqrt(out[t.F_SQUARE]) if skip.squares and out[t.F_SQUARE] >= 0 else math.nan,
         residual=residual if finite else math.nan,
         finite=finite,
     )

@@ -163,6 +163,11 @@ def _outcome(run: Run, best: Cure | None) -> str:
             return f"{lower}; it meets {ratios}" if _every_seed(best) else lower
         if best.steps_ratio is None:
             return f"{name} helped ({clean(best.reason)})"
+        if not _every_seed(best) and best.best_loss is not None:
+            return (
+                f"with {name} the best loss is {figure(best.best_loss)} against {figure(best.patient_best_loss)}; "
+                f"it reaches {ratios}"
+            )
         return f"{name} reaches {ratios}"
     tried = [clean(c.remedy) for c in run.cures if c.state != "refused"]
     if tried:
