@@ -292,7 +292,8 @@ class Ledger:
             return None
         for name, reason in plan.refused.items():
             self._note(f"{name}: not measured: {reason}")
-        mode = TapMode(plan)
+        model = self._user_model
+        mode = TapMode(plan, compiled=hasattr(model, "_orig_mod") or "_compiled_call_impl" in model.__dict__)
         self._modes[key] = mode
         self._follow(plan)
         if self._writer is not None:

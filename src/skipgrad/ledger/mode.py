@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import CompileContext
 from torch.overrides import TorchFunctionMode
 
 from skipgrad.ledger.plan import Plan, Site
@@ -47,6 +48,10 @@ class TapMode(TorchFunctionMode):
 
     One object serves all forwards of a watch, so that a compiled model keeps its graph.
 
+    Args:
+        plan: what to tap.
+        compiled: the model is called through ``torch.compile``.
+
     Attributes:
         counts: calls so far in this forward, by function name.
         total: calls so far of any of those names.
@@ -56,9 +61,10 @@ class TapMode(TorchFunctionMode):
 
     paused = False
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, compiled: bool = False) -> None:
         super().__init__()
         self.plan = plan
+        self.compiled = compiled
         self.sites = plan.sites
         self.counts: dict[str, int] = {}
         self.total = 0
@@ -88,6 +94,8 @@ class TapMode(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         sites = self.sites.get(name)
         if sites is None or TapMode.paused:
+            return func(*args, **kwargs)
+        if self.compiled and not torch.compiler.is_compiling() and _inside_compiler():
             return func(*args, **kwargs)
         number = self.counts.get(name, 0)
         before = self.total
@@ -171,6 +179,14 @@ class TapMode(TorchFunctionMode):
         assert self.slots is not None
         slot = self.slots.outs[row // LEAF_ROWS][row % LEAF_ROWS]
         return Out.apply(y, slot, self._squares.pop(row, None))  # type: ignore[no-any-return]
+
+
+def _inside_compiler() -> bool:
+    """Whether a call is none of the model's: the compiler's arithmetic while it compiles, or a kernel its code calls.
+
+    Compiled code runs inside one autograd function, where gradients are off.
+    """
+    return not torch.is_grad_enabled() or CompileContext.current_compile_id() is not None
 
 
 def _collect(value: Any, into: list[Tensor]) -> None:
