@@ -203,6 +203,17 @@ def test_lower_precision(tmp_path: Path, precision: str) -> None:
         assert a.skip_norm == pytest.approx(b.skip_norm, rel=0.1)
 
 
+def test_compiled_models_are_measured_like_plain_ones(tmp_path: Path) -> None:
+    result = run(tmp_path, "skipgrad:resnet8", "digits", compile=True)
+    plain = run(tmp_path, "skipgrad:resnet8", "digits")
+    assert not [n for n in result.run.notes if "not measured" in n]
+    rows, exact = result.run.skip_rows[0], plain.run.skip_rows[0]
+    assert [(r.step, r.skip) for r in rows] == [(r.step, r.skip) for r in exact]
+    for a, b in zip(rows[:3], exact[:3], strict=True):
+        assert a.skip_norm == pytest.approx(b.skip_norm, rel=1e-3)
+    assert {r.step for r in result.run.layer_rows[0]} == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("model", "data", "error", "words"),
     [

@@ -129,6 +129,21 @@ def test_watches_close_in_any_order() -> None:
     assert (len(first.rows()), len(second.rows())) == (1, 2)
 
 
+@pytest.mark.parametrize("backend", [None, "aot_eager"])
+@pytest.mark.parametrize("name", ["dense", "split", "projection", "post encoder"])
+def test_a_watch_inside_a_watch_measures_the_same(name: str, backend: str | None) -> None:
+    model, x = made(name, torch.float64)
+    model.eval()
+    torch._dynamo.reset()
+    called = torch.compile(model, backend=backend, fullgraph=True) if backend else model
+    with sg.watch(called) as outer, sg.watch(called) as inner:
+        for _ in range(2):
+            called(x).pow(2).sum().backward()
+    assert outer.notes == inner.notes == []
+    assert outer.rows() == inner.rows()
+    assert len(outer.rows()) == 2 * len(outer.graph)
+
+
 def test_a_copy_of_a_watched_model_is_not_watched_and_is_its_own() -> None:
     model, x = made("identity", torch.float32)
     with sg.watch(model) as ledger:

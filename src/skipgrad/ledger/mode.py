@@ -108,10 +108,13 @@ class TapMode(TorchFunctionMode):
             self.broken = True
             return func(*args, **kwargs)
         if site.taps or site.squares or any(pos >= 0 for _, pos in site.outs):
-            args, kwargs = self._tapped(site, args, kwargs)
+            # Our own calls are nobody's to count: another watch may be around this one.
+            with torch._C.DisableTorchFunction():
+                args, kwargs = self._tapped(site, args, kwargs)
         out = func(*args, **kwargs)
         if site.layers or site.results or any(pos < 0 for _, pos in site.outs):
-            out = _first(out, lambda t: self._result(site, t))
+            with torch._C.DisableTorchFunction():
+                out = _first(out, lambda t: self._result(site, t))
         return out
 
     # -- arguments ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -82,6 +82,10 @@ def train_trial(
     with kept_random(device), ExitStack() as stack:
         seed_all(settings.seed)
         model = workload.build().to(device).train()
+        # What is compiled is what remedies and observers get: they watch the object that is called. It compiles at its
+        # first call, so a remedy's edit is in it.
+        if settings.compile:
+            model = cast(nn.Module, torch.compile(model))
         batches = workload.batches(settings.seed)
         clock = Clock()
         treatment = prepare(model) if prepare is not None else None
@@ -93,8 +97,7 @@ def train_trial(
         if treatment is not None:
             treatment.attach(optimizer)
         seed_all(settings.seed + AFTER_PREPARE)
-        with clock.paused():  # torch.compile alone imports for seconds
-            step = _Step(workload, settings, model, optimizer, device)
+        step = _Step(workload, settings, model, optimizer, device)
         observation = observe(model, optimizer) if observe is not None else None
         told = getattr(observation, "scaled_by", None)
         if settings.precision == "float16" and told is not None:
@@ -134,7 +137,6 @@ class _Step:
     ) -> None:
         self._workload, self._settings, self._model = workload, settings, model
         self._optimizer, self._device = optimizer, device
-        self._forward = torch.compile(model) if settings.compile else model
         self._rates = Rates(optimizer, settings.steps, settings.warmup, settings.schedule)
         self.scaler = scaler(settings.precision, device)
 
@@ -145,7 +147,7 @@ class _Step:
         optimizer.zero_grad(set_to_none=True)
         with autocast(settings.precision, self._device):
             with explained(self._model, f"running the forward of {self._workload.name} (step {number})", batch):
-                output = self._forward(*batch.args, **batch.kwargs)
+                output = self._model(*batch.args, **batch.kwargs)
             with explained(self._model, f"computing the loss of {self._workload.name} (step {number})", batch):
                 loss = self._workload.loss(output, batch)
                 _check_loss(loss, self._workload.name)
