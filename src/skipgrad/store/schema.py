@@ -51,7 +51,7 @@ def look_at(path: Path, doing: str) -> None:
             doing,
             where=str(path),
             received="no such file",
-            todo="check the path; `skipgrad check` and `skipgrad train` print where they write their run file",
+            todo="check the path; `skipgrad check` prints where it writes its run file",
         )
     if path.is_dir():
         inside = sorted(path.glob("*.db")) + sorted(path.glob("*.sqlite"))
@@ -79,7 +79,7 @@ def look_at(path: Path, doing: str) -> None:
             doing,
             where=str(path),
             received=f"not a SQLite file (it begins with {head[:12]!r})",
-            todo="pass a file that `skipgrad check` or `skipgrad train` wrote",
+            todo="pass a file that `skipgrad check` or `sg.watch(…, run=PATH)` wrote",
         )
     if head and not has_wal:
         # Pages the header promises and the file lacks. With a log beside it the main file may rightly lag behind.
@@ -108,7 +108,7 @@ def recognise(connection: sqlite3.Connection, path: Path, doing: str) -> None:
             doing,
             where=str(path),
             received=f"a SQLite file of another application (id {application:#x}, a run file has {APPLICATION_ID:#x})",
-            todo="pass a file that `skipgrad check` or `skipgrad train` wrote",
+            todo="pass a file that `skipgrad check` or `sg.watch(…, run=PATH)` wrote",
         )
     if version > SCHEMA:
         raise RunFileError(
