@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from skipgrad.core.graph import Layer, Skip, SkipGraph, Unknown
 from skipgrad.finder import ops as rules
-from skipgrad.finder.match import Edge, Graph, Match, bits_of, match
+from skipgrad.finder.graph import Edge, Graph, bits_of
+from skipgrad.finder.match import Match, match
 from skipgrad.finder.suggest import suggest
 from skipgrad.finder.trace import Node, Trace
 

@@ -6,7 +6,7 @@ import itertools
 
 from skipgrad.core.graph import Suggestion
 from skipgrad.finder import ops as rules
-from skipgrad.finder.match import Graph
+from skipgrad.finder.graph import Graph
 from skipgrad.finder.trace import Node
 
 SPAN = 2  # layers a suggested skip bridges, as He et al. (2015) chose

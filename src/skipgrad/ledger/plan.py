@@ -8,7 +8,8 @@ import torch
 
 from skipgrad.finder import Found
 from skipgrad.finder import ops as rules
-from skipgrad.finder.match import Edge, Match
+from skipgrad.finder.graph import Edge
+from skipgrad.finder.match import Match
 from skipgrad.finder.trace import Node
 from skipgrad.ledger.taps import Spec
 

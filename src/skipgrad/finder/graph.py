@@ -1,0 +1,88 @@
+"""A trace as a graph: who uses a value, who its ancestors are, where two paths part.
+
+Ancestors and descendants of every node are kept as the bits of Python integers, so that "the latest activation from
+which both operands descend" is the highest bit of an *and*, and "the ops between" another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from skipgrad.finder.trace import Node, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One use of a value: argument `pos` (among the tensors) of node `op`."""
+
+    op: int
+    pos: int
+
+
+@dataclass
+class Graph:
+    """A trace with what the matcher derives from it.
+
+    Attributes:
+        consumers: per node, the edges that use it.
+        up: per node, itself and its ancestors as bits.
+        down: per node, itself and its descendants as bits.
+        floats: bits of the floating-point activations.
+        weighted: bits of the weighted ops.
+        matrices: bits of the matrix-like ones.
+    """
+
+    nodes: list[Node]
+    consumers: list[list[Edge]] = field(default_factory=list)
+    up: list[int] = field(default_factory=list)
+    down: list[int] = field(default_factory=list)
+    floats: int = 0
+    weighted: int = 0
+    matrices: int = 0
+
+    @classmethod
+    def of(cls, trace: Trace) -> Graph:
+        """Derives the graph of a trace."""
+        nodes = trace.nodes
+        graph = cls(nodes, [[] for _ in nodes], [0] * len(nodes), [0] * len(nodes))
+        floats = weighted = matrices = 0
+        for node in nodes:
+            bits = 1 << node.i
+            if node.role == "activation":
+                for j in node.ins:
+                    bits |= graph.up[j]
+                for pos, j in enumerate(node.args):
+                    if nodes[j].role == "activation":
+                        graph.consumers[j].append(Edge(node.i, pos))
+                if node.floating:
+                    floats |= 1 << node.i
+                if node.weight:
+                    weighted |= 1 << node.i
+                if node.weight == 2:
+                    matrices |= 1 << node.i
+            graph.up[node.i] = bits
+        for node in reversed(nodes):
+            bits = 1 << node.i
+            for edge in graph.consumers[node.i]:
+                bits |= graph.down[edge.op]
+            graph.down[node.i] = bits
+        graph.floats, graph.weighted, graph.matrices = floats, weighted, matrices
+        return graph
+
+    def common(self, a: int, b: int) -> int | None:
+        """The latest floating-point activation both descend from (or are)."""
+        bits = self.up[a] & self.up[b] & self.floats
+        return bits.bit_length() - 1 if bits else None
+
+    def between(self, x: int, y: int) -> int:
+        """Bits of the nodes on paths from x to y, y included and x left out."""
+        return self.up[y] & self.down[x] & ~(1 << x)
+
+
+def bits_of(bits: int) -> Iterator[int]:
+    """The numbers of the set bits, ascending."""
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low
