@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from skipgrad.boost.rank import ranked
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Cure
 from skipgrad.remedies import REMEDIES, remedy, treat
-from skipgrad.train import Prepare, Settings, Treatment, WorkloadLike, prepare_with, race, verdicts
+from skipgrad.train import Settings, WorkloadLike, prepare_with, race, verdicts
 from skipgrad.train.race import OnEvent
 
 # Of the typed rate: BOOST's races found the best rate of a cure within a factor of 4 of the patient's.
@@ -58,20 +56,8 @@ def boost(
     for name in chosen:
         remedy(name)  # an unknown name is told before the first trial
     lines: dict[str, str] = {}
-    cures = {name: _noting(name, prepare_with(
-        treat, name, workload, device=settings.device, graph=graph), lines)
-        for name in chosen}  # fmt: skip
+    device = settings.device
+    cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in chosen}
     grid = [settings.lr * f for f in RATE_FACTORS] if rates is None else list(rates)
     result = race(workload, settings, cures, rates=grid, seeds=seeds, on_event=on_event, first_trial_id=first_trial_id)
     return ranked(verdicts(result, lines))
-
-
-def _noting(name: str, prepare: Prepare, lines: dict[str, str]) -> Prepare:
-    """The same, which also keeps the Python that applies the remedy."""
-
-    def prepared(model: nn.Module) -> Treatment | None:
-        treatment = prepare(model)
-        lines[name] = getattr(treatment, "lines", "")
-        return treatment
-
-    return prepared

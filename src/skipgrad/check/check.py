@@ -34,7 +34,6 @@ from skipgrad.train import (
     Settings,
     Started,
     Stepped,
-    Treatment,
     find_skips,
     prepare_with,
     race,
@@ -207,7 +206,8 @@ class _Check:
 
     def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str]) -> None:
         lines: dict[str, str] = {}
-        cures = {n: self._prepare(workload, graph, n, lines) for n in names}
+        device = self.options.device
+        cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in names}
         rates = [self.settings.lr * f for f in RATE_FACTORS]
         seeds = [self.options.seed + k for k in range(SEEDS)]
         trials = (1 + len(names)) * (len(rates) + len(seeds) - 1)
@@ -242,16 +242,6 @@ class _Check:
             ledger = self._measured(workload, trial, cures[best.remedy], f"measuring the net with {best.remedy}")
             for note in ledger.notes:
                 self.writer.note(f"with {best.remedy}: {note}")
-
-    def _prepare(self, workload: Workload, graph: SkipGraph, name: str, lines: dict[str, str]) -> Prepare:
-        prepare = prepare_with(treat, name, workload, device=self.options.device, graph=graph)
-
-        def prepared(model: nn.Module) -> Treatment | None:
-            treatment = prepare(model)
-            lines[name] = getattr(treatment, "lines", "")
-            return treatment
-
-        return prepared
 
     def _commit(self) -> None:
         now = time.monotonic()

@@ -72,11 +72,6 @@ class CheckResult:
     def to_dict(self) -> dict[str, Any]:
         """The object ``skipgrad check --json`` prints; infinite and undefined numbers are null in it."""
         measured = self.run.measurements()
-        cure_fields = (
-            "remedy", "state", "reason", "final_loss", "patient_final_loss", "steps_ratio", "seconds_ratio",
-            "steps_spread", "seconds_spread", "best_loss", "patient_best_loss", "rate", "patient_rate", "seeds",
-            "lines",
-        )  # fmt: skip
         return _finite(
             {
                 "schema": SCHEMA,
@@ -85,11 +80,8 @@ class CheckResult:
                 "graph": (self.run.graph or SkipGraph(())).to_dict(),
                 "steps": self.run.meta.get("steps"),
                 "losses": [p.loss for p in measured.losses],
-                "findings": [
-                    {k: v for k, v in asdict(f).items() if k not in ("remedies",)} | {"remedies": list(f.remedies)}
-                    for f in self.run.findings
-                ],
-                "cures": [{k: getattr(c, k) for k in cure_fields} for c in self.run.cures],
+                "findings": [asdict(f) for f in self.run.findings],
+                "cures": [asdict(c) for c in self.run.cures],
                 "fit": self.run.meta.get("fit"),
                 "notes": list(self.run.notes),
             }

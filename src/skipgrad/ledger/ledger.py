@@ -80,7 +80,7 @@ class Ledger:
         self._writer: RunWriter | None = None
         self._modes: dict[Any, TapMode] = {}
         self._given_up: set[Any] = set()
-        self._failed: dict[Any, tuple[Plan, dict[str, int]]] = {}
+        self._failed: dict[Any, Plan] = {}  # the last plan of a kind of forward that its run did not keep to
         self._patch: ForwardPatch | None = None
         self._hooks: list[Any] = []
         self._busy = False
@@ -221,7 +221,8 @@ class Ledger:
         self._flush()
         self._forwards += 1
         if self._step % self._every:
-            self._pending_plain()
+            if self._optimizer is None:
+                self._step += 1  # the number of the backward is the step: an unmeasured forward counts as one
             return original(*args, **kwargs)
         other = _other_transform()
         if other:
@@ -255,11 +256,6 @@ class Ledger:
             self._changed(mode, args, kwargs)
         return out
 
-    def _pending_plain(self) -> None:
-        # Without an optimizer the number of the backward is the step: an unmeasured forward counts as one.
-        if self._optimizer is None:
-            self._step += 1
-
     def _mode(self, args: Any, kwargs: Any) -> TapMode | None:
         key = signature(args, kwargs, self._inner.training)
         if key in self._modes:
@@ -286,7 +282,7 @@ class Ledger:
             self._note(f"{name}: in the graph given, not in this forward; not measured")
         plan = make_plan(found, only)
         failed = self._failed.get(key)
-        if failed is not None and failed[0].sites == plan.sites:
+        if failed is not None and failed.sites == plan.sites:
             self._given_up.add(key)
             self._note("a new trace is no better, so this kind of forward is not measured from here on")
             return None
@@ -322,7 +318,7 @@ class Ledger:
         )
         key = signature(args, kwargs, self._inner.training)
         del self._modes[key]
-        self._failed[key] = (mode.plan, mode.counts.copy())
+        self._failed[key] = mode.plan
 
     def _device(self) -> torch.device:
         for p in self._inner.parameters():

@@ -80,14 +80,13 @@ class Gather(Function):
                 return torch.tensor(row, dtype=ctx.wide)
         one = torch.ones_like(ctx.x_square)
         none = torch.zeros_like(ctx.x_square)
-        s_max, s_norm, s_unit = (none, none, None) if s is None else measure(s)
-        b_max, b_norm, b_unit = (none, none, None) if b is None else measure(b)
-        t_max, t_norm, dot = none, none, none
-        if s is not None and b is not None and s_unit is not None and b_unit is not None:
+        s_max, s_norm, s_unit = (none, none, none) if s is None else measure(s)
+        b_max, b_norm, b_unit = (none, none, none) if b is None else measure(b)
+        if s is not None and b is not None:
             t_max, t_norm, _ = measure(s + b)
             dot = (s_unit * b_unit).sum()
-        elif s is not None or b is not None:
-            t_max, t_norm = s_max + b_max, s_norm + b_norm
+        else:  # one of them is none: the total is the other
+            t_max, t_norm, dot = s_max + b_max, s_norm + b_norm, none
         seen_s = none if s is None else one
         seen_b = none if b is None else one
         row = [s_max, s_norm, b_max, b_norm, t_max, t_norm, dot, ctx.x_square, seen_s, seen_b, one]

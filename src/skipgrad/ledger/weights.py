@@ -72,7 +72,9 @@ class WeightWatch:
                 weight_grad_norm=grad_norm,
                 update_norm=None,
                 stalled=None,
-                zero_grad=sum(int((g == 0).sum()) for g in seen) / sum(g.numel() for g in seen) if seen else None,
+                zero_grad=sum(int((g == 0).sum()) for g in seen) / max(1, sum(g.numel() for g in seen))
+                if seen
+                else None,
                 weights=sum(p.numel() for p in params),
                 dtype=str(params[0].dtype).removeprefix("torch."),
                 finite=finite,

@@ -35,6 +35,7 @@ def prepare_with(
     *,
     device: str = "cpu",
     graph: SkipGraph | None = None,
+    lines: dict[str, str] | None = None,
 ) -> Prepare:
     """What applies the remedy ``name`` to a fresh model of ``workload``.
 
@@ -48,6 +49,7 @@ def prepare_with(
         workload: where the example and the batch come from.
         device: where the models are.
         graph: the skips, if they are known already.
+        lines: gets, under the remedy's name, the Python that applies it.
 
     Returns:
         A callable for `train_trial` and `race`. It raises `RemedyRefused` when the remedy does not apply.
@@ -63,7 +65,10 @@ def prepare_with(
         def measure(model: nn.Module) -> Measurements:
             return measure_once(model, skips, workload, device=device)
 
-        return treat(name, model, skips, measure=measure)
+        treatment = treat(name, model, skips, measure=measure)
+        if lines is not None:
+            lines[name] = getattr(treatment, "lines", "")
+        return treatment
 
     return prepare
 
