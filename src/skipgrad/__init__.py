@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from skipgrad.core.errors import SkipgradError
     from skipgrad.core.graph import SkipGraph
     from skipgrad.core.run import Finding, Measurements, Run
+    from skipgrad.core.spectrum import PathSpectrum
     from skipgrad.diagnosis import diagnose
-    from skipgrad.finder import find
+    from skipgrad.finder import Rules, find
     from skipgrad.ledger import Ledger, watch
+    from skipgrad.ledger.spectrum import path_spectrum
     from skipgrad.remedies import remedy
     from skipgrad.store import read_run
 
@@ -24,11 +26,14 @@ _HOMES = {
     "Finding": "skipgrad.core.run",
     "Ledger": "skipgrad.ledger",
     "Measurements": "skipgrad.core.run",
+    "PathSpectrum": "skipgrad.core.spectrum",
+    "Rules": "skipgrad.finder",
     "Run": "skipgrad.core.run",
     "SkipGraph": "skipgrad.core.graph",
     "SkipgradError": "skipgrad.core.errors",
     "diagnose": "skipgrad.diagnosis",
     "find": "skipgrad.finder",
+    "path_spectrum": "skipgrad.ledger.spectrum",
     "read_run": "skipgrad.store",
     "remedy": "skipgrad.remedies",
     "watch": "skipgrad.ledger",
@@ -38,12 +43,15 @@ __all__ = [
     "Finding",
     "Ledger",
     "Measurements",
+    "PathSpectrum",
+    "Rules",
     "Run",
     "SkipGraph",
     "SkipgradError",
     "__version__",
     "diagnose",
     "find",
+    "path_spectrum",
     "read_run",
     "remedy",
     "watch",

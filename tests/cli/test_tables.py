@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from skipgrad.cli._tables import remarks, show_graph, summary
+from skipgrad.cli._tables import counts, graph_text, remarks, show_graph
+from skipgrad.core.draw.words import sentence
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
 
 ADD = Skip(
@@ -28,9 +29,9 @@ CONCAT = replace(ADD, name="up[bold]1", kind="concat", long=True, fan_in=4, merg
 LAYERS = tuple(Layer(f"conv{i}", "conv2d", (1, 8), "conv") for i in range(3))
 
 
-def drawn(graph: SkipGraph, width: int = 100) -> str:
+def drawn(graph: SkipGraph, width: int = 100, *, suggest: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width, no_color=True)
-    show_graph(graph, console, "file.py:net")
+    show_graph(graph, console, "file.py:net", suggest=suggest)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -46,7 +47,7 @@ def drawn(graph: SkipGraph, width: int = 100) -> str:
     ],
 )
 def test_summary(graph: SkipGraph, text: str) -> None:
-    assert summary(graph) == text
+    assert sentence(graph) == text
 
 
 def everything() -> SkipGraph:
@@ -56,7 +57,7 @@ def everything() -> SkipGraph:
         others=(*injections, Other("", "parallel", "branches side by side, no shortcut")),
         unknown=(Unknown("custom::warp", "head", 2), Unknown("fft_rfft", "")),
         layers=LAYERS,
-        suggestions=(Suggestion("conv1", "conv2", 2, (1, 8), (1, 8), "identity"),),
+        suggestions=(Suggestion("conv1", "conv2", 2, (1, 8), (1, 8), "identity", "no skip bridges these 2 layers"),),
         inputs="(1, 3, 224, 224) float32",
         notes=("aux did not run in this trace",),
     )
@@ -64,6 +65,30 @@ def everything() -> SkipGraph:
 
 def test_everything_there_is_to_say(snapshot: SnapshotAssertion) -> None:
     assert drawn(everything()) == snapshot
+
+
+def test_suggestions_and_unclean_shortcuts_with_their_reasons(snapshot: SnapshotAssertion) -> None:
+    after = replace(ADD, name="layer1.1", previous="layer1.0", trunk=("relu",))
+    graph = replace(everything(), skips=(ADD, after, replace(CONCAT, shortcut="slice", shortcut_ops=("getitem",))))
+    text = drawn(graph, suggest=True)
+    assert text == snapshot
+    assert "--suggest" not in text
+    assert counts(graph) == (
+        "places where a skip could be added (remedy add-skips): 1; skips with a shortcut that is not clean: 2"
+    )
+
+
+def test_nothing_to_suggest_is_said() -> None:
+    text = drawn(SkipGraph((ADD,)), suggest=True)
+    assert "no place where a skip could be added" in text
+    assert "all shortcuts are clean" in text
+    assert "--suggest" not in drawn(SkipGraph((ADD,)))
+
+
+def test_a_file_gets_what_a_pipe_gets() -> None:
+    graph = everything()
+    assert graph_text(graph, "file.py:net") == drawn(graph, width=1000)
+    assert "\x1b" not in graph_text(graph, "file.py:net")
 
 
 def test_no_skips(snapshot: SnapshotAssertion) -> None:

@@ -117,7 +117,7 @@ class SegNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, indices = F.max_pool2d(self.enc(x), 2, return_indices=True)
-        return self.dec(F.max_unpool2d(torch.relu(self.mid(x)), indices, 2))
+        return self.dec(F.max_unpool2d(torch.relu(self.mid(x)), indices, [2, 2]))
 
 
 class Split(nn.Module):

@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 import skipgrad as sg
 from finder.nets import NETS, Dense, made
 from skipgrad.core import BadInput, ModelError
+from skipgrad.finder import find_built
 
 # name: (kind, shortcut, long, span, fan_in, branches) per skip
 EXPECTED = {
@@ -116,7 +117,7 @@ class Spellings(nn.Module):
 def test_every_way_to_write_an_add(how: str) -> None:
     graph = sg.find(Spellings(how), torch.zeros(4, 4))
     assert [s.kind for s in graph] == ["add"]
-    assert graph.skips[0].shortcut == ("scaled" if how == "scaled" else "identity")
+    assert graph.skips[0].shortcut == ("scaled" if how in ("scaled", "lerp") else "identity")
 
 
 def test_what_is_no_skip_is_listed_with_the_reason() -> None:
@@ -218,9 +219,47 @@ def test_suggestions_pair_the_layers_of_a_plain_net() -> None:
 
 
 def test_errors_name_what_was_received() -> None:
-    with pytest.raises(BadInput, match="a function"):
-        sg.find(F.relu, torch.zeros(1))
+    with pytest.raises(BadInput, match="a str"):
+        sg.find("resnet50", torch.zeros(1))
     with pytest.raises(ModelError) as caught:
         sg.find(nn.Sequential(nn.Linear(3, 4)), torch.zeros(2, 5))
     assert "(2, 5) float32" in str(caught.value)
     assert "'0'" in str(caught.value)
+
+
+def test_a_model_that_looks_at_values_is_traced_without_them_where_it_knows_how() -> None:
+    built: list[str] = []
+
+    class Careful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Linear(8, 8)
+            built.append(self.f.weight.device.type)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not isinstance(x, FakeTensor) and x.sum() > 1e9:
+                return x
+            return x + self.f(x)
+
+    graph = find_built(Careful, lambda device: ((torch.zeros(2, 8, device=device),), {}))
+    assert (len(graph), graph.how, built) == (1, "fake", ["meta"])
+
+
+def test_weights_beyond_memory_are_not_built_and_the_first_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sg.finder, "_free", lambda: 400.0)
+    built: list[str] = []
+
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Linear(8, 8)
+            built.append(self.f.weight.device.type)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x if bool(x.sum() > 0) else self.f(x)
+
+    with pytest.raises(ModelError) as caught:
+        find_built(Large, lambda device: ((torch.zeros(2, 8, device=device),), {}))
+    assert built == ["meta"]
+    assert "DataDependent" in str(caught.value)
+    assert "on cpu: MemoryError: its weights would take 288 bytes, and 400 bytes are free" in str(caught.value)

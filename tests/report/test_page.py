@@ -16,6 +16,7 @@ import pytest
 
 from report import synthetic
 from skipgrad.core import OutputError
+from skipgrad.core.draw import svg
 from skipgrad.report import html, strip_svg, vega, write_html
 from skipgrad.store import RunWriter
 
@@ -84,23 +85,32 @@ def test_names_from_the_model_stay_text() -> None:
     assert '</script><script>alert("x")' in "".join(reader.text)  # shown as it is
 
 
-def test_a_strip_alone_escapes_too_and_needs_no_measurements() -> None:
+def test_a_strip_escapes_too_and_arcs_without_measurement_are_dashed() -> None:
     graph = synthetic.hostile().graph
     assert graph is not None
-    svg = strip_svg(graph)
-    reader = read(svg)
-    assert {tag for tag, _ in reader.tags} <= {"svg", "style", "g", "rect", "path", "text", "title", "line"}
+    reader = read(strip_svg(graph))
+    assert {tag for tag, _ in reader.tags} <= {"svg", "g", "rect", "path", "text", "title", "line"}
     arcs = [a for tag, a in reader.tags if tag == "g" and (a["class"] or "").startswith("arc")]
     assert len(arcs) == len(graph.skips)
-    assert not any("unmeasured" in (a["class"] or "") for a in arcs)
+    assert all("unmeasured" in (a["class"] or "") for a in arcs)
     assert "<svg" in strip_svg(replace(graph, skips=(), layers=()))
+
+
+def test_the_strip_is_the_bare_drawings_with_measurements_on_top() -> None:
+    graph = synthetic.unet_graph(3)
+    measured = strip_svg(graph, skip_norms=(1.0, 1.0, None), branch_norms=(0.0, 1.0, 1.0))
+    feet = [
+        re.findall(r'class="line" d="M([0-9.]+),[0-9.]+C.*? ([0-9.]+),[0-9.]+"', text)
+        for text in (measured, svg(graph))
+    ]
+    assert len(feet[0]) == len(graph.skips)
+    assert feet[0] == feet[1][: len(graph.skips)]
 
 
 def test_the_width_of_an_arc_is_the_shortcuts_share() -> None:
     graph = synthetic.unet_graph(3)
-    svg = strip_svg(graph, skip_norms=(1.0, 1.0, None), branch_norms=(0.0, 1.0, 1.0))
     widths = {}
-    reader = read(svg)
+    reader = read(strip_svg(graph, skip_norms=(1.0, 1.0, None), branch_norms=(0.0, 1.0, 1.0)))
     for (_, group), (_, line) in zip(reader.tags, [*reader.tags[3:]], strict=False):
         if (group.get("class") or "").startswith("arc"):
             widths[group["data-i"]] = float(line["stroke-width"] or 0)

@@ -9,10 +9,10 @@ import pytest
 
 from report import synthetic
 from skipgrad.core import Cure, LayerRow, Run, Skip, SkipRow, Trial
+from skipgrad.core.draw.strip import arc_heights
 from skipgrad.report import parts
 from skipgrad.report.evidence import evidence
 from skipgrad.report.floor import floor
-from skipgrad.report.strip_svg import arc_heights
 from skipgrad.report.subjects import share, skip_norms, subjects, winner
 from skipgrad.report.text import clean, figure, sample, times
 from skipgrad.report.verdict import first_to_last

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from io import StringIO
 from textwrap import indent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from skipgrad.cli._terminal import ROW_WIDTH
+from skipgrad.core.draw.words import ROOT, clean, sentence, shapes
 from skipgrad.core.graph import Other, Skip, SkipGraph
 from skipgrad.core.run import Cure
 from skipgrad.core.units import number, ratio, seconds
@@ -19,36 +21,74 @@ from skipgrad.core.units import number, ratio, seconds
 if TYPE_CHECKING:
     from skipgrad.lab import Claim, Verdict
 
-MERGES = {"add": "add", "concat": "concat", "gate": "gate", "index": "index merge"}
 NAMES_SHOWN = 3
 
 
-def summary(graph: SkipGraph) -> str:
-    """The graph in one sentence.
+def show_graph(graph: SkipGraph, console: Console, model: str, *, suggest: bool = False) -> None:
+    """Prints all there is to say about a graph: the skips, what is none, what was not understood.
 
-    >>> summary(SkipGraph(()))
-    'no skip connections among 0 weighted layers'
+    Args:
+        graph: what to show.
+        console: where to.
+        model: what the model is called.
+        suggest: list suggestions and unclean shortcuts with their reasons; one line with their numbers when not.
     """
-    if not graph.skips:
-        return f"no skip connections among {_many(len(graph.layers), 'weighted layer')}"
-    sorts = Counter((s.shortcut, s.kind) for s in graph.skips)
-    parts = [_many(n, f"{shortcut} {MERGES[kind]}") for (shortcut, kind), n in sorts.most_common()]
-    text = f"{_many(len(graph.skips), 'skip connection')}: {', '.join(parts)}"
-    long = graph.count(long=True)
-    if long:
-        text += f"; {long} long"
-    return f"{text}; longest span {max(s.span for s in graph.skips)}"
-
-
-def show_graph(graph: SkipGraph, console: Console, model: str) -> None:
-    """Prints all there is to say about a graph: the skips, what is none, what was not understood."""
-    console.print(Text(f"{model}: {summary(graph)}", style="bold"))
+    console.print(Text(f"{model}: {sentence(graph)}", style="bold"))
     if graph.inputs:
         console.print(Text(f"traced with {graph.inputs} ({graph.how} tensors)", style="dim"))
     if graph.skips:
         console.print(skip_table(graph.skips))
     for line in remarks(graph):
         console.print(Text(line))
+    if suggest:
+        show_suggestions(graph, console)
+    elif graph.suggestions or graph.unclean:
+        console.print(Text(f"\n{counts(graph)}; --suggest lists them"))
+
+
+def graph_text(graph: SkipGraph, model: str, *, suggest: bool = False) -> str:
+    """What `show_graph` prints, as the text a pipe gets."""
+    console = Console(file=StringIO(), width=ROW_WIDTH, highlight=False, no_color=True, force_terminal=False)
+    show_graph(graph, console, model, suggest=suggest)
+    return cast(StringIO, console.file).getvalue()
+
+
+def counts(graph: SkipGraph) -> str:
+    """How many suggestions and unclean shortcuts there are, in one line; empty when there are none."""
+    unclean = len({u.skip for u in graph.unclean})
+    parts = (
+        (len(graph.suggestions), "places where a skip could be added (remedy add-skips)"),
+        (unclean, "skips with a shortcut that is not clean"),
+    )
+    return "; ".join(f"{what}: {n}" for n, what in parts if n)
+
+
+def show_suggestions(graph: SkipGraph, console: Console) -> None:
+    """Prints where a skip could be added, and which shortcuts are not clean, each with the reason."""
+    if graph.suggestions:
+        console.print(Text("\nwhere a skip could be added (skipgrad boost, remedy add-skips):"))
+        table = _table("from the input of", "to the output of", "span", "shortcut", "why")
+        for s in graph.suggestions:
+            table.add_row(*map(Text, (clean(s.first), clean(s.last), str(s.span), s.shortcut, s.reason)))
+        console.print(table)
+    else:
+        console.print(Text("\nno place where a skip could be added: no run of layers is without one, or none is fit"))
+    if graph.unclean:
+        console.print(Text("\nshortcuts that are not clean (SG007 tells when that hurts):"))
+        table = _table("skip", "what", "why")
+        for u in graph.unclean:
+            table.add_row(*map(Text, (clean(u.skip), u.why, clean(u.reason))))
+        console.print(table)
+    elif graph.skips:
+        console.print(Text("\nall shortcuts are clean: nothing lies on them that the shapes do not ask for"))
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in names:
+        right = name == "span"
+        table.add_column(name, overflow="fold", no_wrap=right, justify="right" if right else "left")
+    return table
 
 
 def skip_table(skips: tuple[Skip, ...]) -> Table:
@@ -61,11 +101,9 @@ def skip_table(skips: tuple[Skip, ...]) -> Table:
     table.add_column("fan-in", justify="right", no_wrap=True)
     table.add_column("fork → merge", overflow="fold")
     for s in skips:
-        shapes = _shape(s.fork_shape)
-        if s.merge_shape != s.fork_shape:
-            shapes += f" → {_shape(s.merge_shape)}"
+        moved = shapes(s.fork_shape, s.merge_shape)
         # Text, not str: a module path may hold what rich reads as markup ("blocks[0]").
-        cells = (s.name, s.kind, s.shortcut, "long" if s.long else "short", str(s.span), str(s.fan_in), shapes)
+        cells = (s.name, s.kind, s.shortcut, "long" if s.long else "short", str(s.span), str(s.fan_in), moved)
         table.add_row(*map(Text, cells))
     return table
 
@@ -114,7 +152,7 @@ def show_verdict(claim: Claim, verdict: Verdict, console: Console) -> None:
 
 
 def remarks(graph: SkipGraph) -> list[str]:
-    """What follows the table: other merges grouped by reason, suggestions, unknown ops, notes."""
+    """What follows the table: other merges grouped by reason, unknown ops, notes."""
     lines: list[str] = []
     groups: dict[tuple[str, str], list[Other]] = {}
     for other in graph.others:
@@ -122,14 +160,12 @@ def remarks(graph: SkipGraph) -> list[str]:
     if groups:
         lines += ["", "merges that are no skips:"]
     for (kind, reason), members in groups.items():
-        names = [m.name or "the model itself" for m in members]
+        names = [m.name or ROOT for m in members]
         more = f" … ({len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""
         lines.append(f"  {len(names)} × {kind}: {reason} – {', '.join(names[:NAMES_SHOWN])}{more}")
-    if graph.suggestions:
-        lines += ["", f"{_many(len(graph.suggestions), 'place')} where a skip could be added (remedy add-skips)"]
     if graph.unknown:
         lines += ["", "ops without a rule (paths through them count as non-linear and weightless):"]
-        lines += [f"  {u.op} × {u.count} in {u.module or 'the model itself'}" for u in graph.unknown]
+        lines += [f"  {u.op} × {u.count} in {u.module or ROOT}" for u in graph.unknown]
     if graph.notes:
         lines += ["", "notes:", *(f"  {note}" for note in graph.notes)]
     return lines
@@ -137,11 +173,3 @@ def remarks(graph: SkipGraph) -> list[str]:
 
 def _indented(text: str) -> Padding:
     return Padding(Text(text), (0, 0, 0, 2), expand=False)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "scalar"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

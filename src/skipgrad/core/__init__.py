@@ -1,5 +1,6 @@
 """Records, errors, registry and units: what every layer shares. Imports no torch."""
 
+from skipgrad.core.clean import Unclean
 from skipgrad.core.errors import (
     BadInput,
     DataError,
@@ -40,6 +41,7 @@ __all__ = [
     "SkipgradError",
     "Suggestion",
     "Trial",
+    "Unclean",
     "Unknown",
     "UnknownName",
     "nearest",

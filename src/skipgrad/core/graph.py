@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from skipgrad.core.clean import Unclean, unclean
+from skipgrad.core.draw.html import html
 from skipgrad.core.errors import BadInput
 
 SCHEMA = 1
@@ -121,6 +123,7 @@ class Suggestion:
         fork_shape: shape of the fork.
         merge_shape: shape of the merge.
         shortcut: ``"identity"`` where the shapes agree, else ``"projection"``.
+        reason: one sentence: why here, and why this shortcut; empty in graphs of earlier versions.
     """
 
     first: str
@@ -129,6 +132,7 @@ class Suggestion:
     fork_shape: tuple[int, ...]
     merge_shape: tuple[int, ...]
     shortcut: Shortcut
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,17 @@ class SkipGraph:
             for s in self.skips
         )
 
+    @property
+    def unclean(self) -> tuple[Unclean, ...]:
+        """What is not clean on the shortcuts and between the skips, each with the reason (`core.clean`)."""
+        return unclean(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the sentence, the drawing, the skips and the rest folded below."""
+        return html(self)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as `to_json` writes it."""
+        """Plain data, as `to_json` writes it; ``unclean`` follows from the skips, and is there for other programs."""
         data: dict[str, Any] = {"schema": SCHEMA}
         for f in fields(self):
             if f.name != "trace":
@@ -200,6 +213,7 @@ class SkipGraph:
                 if isinstance(value, tuple):
                     value = [asdict(v) if hasattr(v, "__dataclass_fields__") else v for v in value]
                 data[f.name] = value
+        data["unclean"] = [asdict(u) for u in self.unclean]
         return data
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -236,7 +250,7 @@ class SkipGraph:
             )
         kinds = {"skips": Skip, "others": Other, "unknown": Unknown, "layers": Layer, "suggestions": Suggestion}
         try:
-            values: dict[str, Any] = {k: v for k, v in data.items() if k != "schema"}
+            values: dict[str, Any] = {k: v for k, v in data.items() if k not in ("schema", "unclean")}
             for key, record in kinds.items():
                 values[key] = tuple(record(**{k: _tupled(v) for k, v in d.items()}) for d in values.get(key, ()))
             values["notes"] = tuple(values.get("notes", ()))

@@ -52,3 +52,15 @@ def seconds(value: float | None) -> str:
     if value < 90:
         return f"{value:.1f} s"
     return f"{int(value // 60)} min {int(value % 60):02d} s"
+
+
+def memory(size: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> memory(512), memory(1_500_000), memory(14e9)
+    ('512 bytes', '1.5 MB', '14 GB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{number(size / factor)} {unit}"
+    return f"{size:.0f} bytes"

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,30 +15,36 @@ import torch
 from torch import nn
 
 from skipgrad.core import ModelError, SkipGraph
+from skipgrad.core.units import memory
 from skipgrad.finder.build import Found, build
-from skipgrad.finder.run import is_tracing, require_module, signature, trace, unwrap
+from skipgrad.finder.rules import NO_RULES, Rules
+from skipgrad.finder.run import is_tracing, signature, trace
+from skipgrad.finder.target import as_module, name_of, unwrap
 from skipgrad.finder.trace import describe
 
-__all__ = ["Found", "find", "find_built", "find_in_call", "is_tracing", "signature", "unwrap"]
+__all__ = ["NO_RULES", "Found", "Rules", "find", "find_built", "find_in_call", "is_tracing", "signature", "unwrap"]
 
 
-def find(model: Any, *args: Any, **kwargs: Any) -> SkipGraph:
+def find(model: Any, *args: Any, rules: Rules = NO_RULES, **kwargs: Any) -> SkipGraph:
     """Every skip connection of a model, without touching its weights.
 
     The model's forward is run once on tensors without memory (meta tensors; fake or real ones where the
-    forward needs more), in the mode (training or evaluation) the model is in. Buffers, attributes and
-    random state are as before afterwards.
+    forward needs more), in the mode (training or evaluation) the model is in; in the other one, with a note, where it
+    raises in this. Buffers, attributes and random state are as before afterwards.
 
     Args:
-        model: a module; real, fake or on the meta device; compiled or not.
+        model: a module; real, fake or on the meta device; compiled or not. Or an exported program, a TorchScript module
+            (which is run for real), a function or method that calls modules.
         *args: what its forward takes; real, fake or meta tensors of any batch size.
-        **kwargs: the same, by name.
+        rules: a user's own, before the finder's: what an op of theirs is, which modules count as one op, which skips to
+            keep.
+        **kwargs: the same as `args`, by name.
 
     Returns:
         The `SkipGraph`: ``skips`` in order of execution of the merges, ``others``, ``unknown``.
 
     Raises:
-        BadInput: not a module.
+        BadInput: nothing that can be called with tensors.
         ModelError: the forward raised; the message is the model's own.
 
     Example:
@@ -44,18 +52,51 @@ def find(model: Any, *args: Any, **kwargs: Any) -> SkipGraph:
         >>> len(sg.find(torchvision.models.resnet18(), torch.zeros(1, 3, 224, 224)))
         8
     """
-    return find_in_call(model, args, kwargs)
+    module = as_module(model)
+    try:
+        graph = find_in_call(module, args, kwargs, rules=rules)
+    except ModelError as failure:
+        graph = _in_the_other_mode(module, args, kwargs, rules, failure)
+    return replace(graph, model=name_of(model))
 
 
-def find_in_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, how: str = "") -> SkipGraph:
-    """`find` for the arguments of a call, traced in a way of one's choice: ``how`` as in `run.trace`."""
-    inner = require_module(model)
-    recorded = trace(inner, args, kwargs, how=how)
+def find_in_call(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, how: str = "", rules: Rules = NO_RULES
+) -> SkipGraph:
+    """`find` for the arguments of a call, in the mode the model is in, traced in a way of one's choice.
+
+    ``how`` is as in `run.trace`.
+    """
+    inner = as_module(model)
+    recorded = trace(inner, args, kwargs, how=how, rules=rules)
     return build(recorded, model=type(inner).__name__, inputs=describe(args, kwargs))
 
 
+def _in_the_other_mode(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rules: Rules, failure: ModelError
+) -> SkipGraph:
+    """For models that only train, or only evaluate, sensibly; the first failure where they do neither."""
+    words = {True: "training", False: "evaluation"}
+    flags = [(m, m.training) for m in module.modules()]
+    other = not module.training
+    try:
+        module.train(other)
+        graph = find_in_call(module, args, kwargs, rules=rules)
+    except Exception:  # noqa: BLE001 - the user asked for the mode the model is in: that failure is the one to tell
+        raise failure from failure.__cause__
+    finally:
+        for m, flag in flags:
+            m.training = flag
+    note = f"its forward raised in {words[not other]} mode ({_reason(failure)}); traced in {words[other]} mode instead"
+    return replace(graph, notes=(*graph.notes, note))
+
+
 def find_built(
-    make: Callable[[], nn.Module], example: Callable[[str], tuple[tuple[Any, ...], dict[str, Any]]], label: str = ""
+    make: Callable[[], nn.Module],
+    example: Callable[[str], tuple[tuple[Any, ...], dict[str, Any]]],
+    label: str = "",
+    *,
+    rules: Rules = NO_RULES,
 ) -> SkipGraph:
     """`find` for a model that is still to be built: on the meta device, else for real.
 
@@ -63,32 +104,49 @@ def find_built(
         make: builds a fresh model.
         example: device → (args, kwargs) for its forward.
         label: what the model is called.
+        rules: a user's own.
 
     Raises:
-        ModelError: it could be neither built nor run; the message of the last attempt.
+        ModelError: it could be neither built nor run; the message of the first attempt, and what the others met.
     """
-    notes: list[str] = []
-    failure: Exception | None = None
+    failures: list[tuple[str, Exception]] = []
+    needed = 0
     for device in ("meta", "cpu"):
         try:
+            if needed > _free() / 2:
+                raise MemoryError(f"its weights would take {memory(needed)}, and {memory(_free())} are free")
             with torch.device(device):
-                model = make()
-        except Exception as error:  # noqa: BLE001 - a constructor may raise anything; the last is raised again
-            failure = error
-            notes.append(f"could not be built on {device}: {type(error).__name__}: {str(error).splitlines()[:1]}")
+                model = make().train()
+            needed = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+            args, kwargs = example(device)
+            graph = find(model, *args, rules=rules, **kwargs)
+        except Exception as error:  # noqa: BLE001 - a constructor may raise anything; reported below
+            failures.append((device, error))
             continue
-        for training in (True, False):
-            model.train(training)
-            try:
-                args, kwargs = example(device)
-                graph = find(model, *args, **kwargs)
-            except ModelError as error:
-                if failure is None or device != "meta":
-                    failure = error
-                mode = "training" if training else "evaluation"
-                notes.append(f"on {device} in {mode} mode: {(error.received or '').rpartition('it raised ')[2]}")
-                continue
-            fallen = tuple(f"tried first: {n}" for n in notes)
-            return replace(graph, model=label or graph.model, notes=(*fallen, *graph.notes))
-    assert failure is not None
-    raise failure
+        tried = (f"tried first: on {d}: {_reason(e)}" for d, e in failures)
+        return replace(graph, model=label or graph.model, notes=(*tried, *graph.notes))
+    first = failures[0][1]
+    if not isinstance(first, ModelError):
+        first = next((e for _, e in failures if isinstance(e, ModelError)), first)
+    if isinstance(first, ModelError):
+        also = "; ".join(f"on {w}: {_reason(e)}" for w, e in failures if e is not first)
+        raise ModelError(
+            first.doing, where=first.where, received=f"{first.received}; tried too: {also}", todo=first.todo
+        ) from first
+    raise first
+
+
+def _free() -> float:
+    """Bytes of memory that are free; infinity where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return math.inf
+
+
+def _reason(error: Exception) -> str:
+    """What was raised, in one line."""
+    if isinstance(error, ModelError):
+        return (error.received or error.doing).rpartition("it raised ")[2]
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from skipgrad.core.graph import Layer, Skip, SkipGraph, Unknown
 from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Edge, Graph, bits_of
 from skipgrad.finder.match import Match, match
+from skipgrad.finder.recorder import UNREGISTERED
 from skipgrad.finder.suggest import suggest
 from skipgrad.finder.trace import Node, Trace
 
@@ -42,6 +44,8 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
     named: dict[str, Match] = {}
     for m in matches:
         owner = graph.nodes[m.merge].module
+        if trace.flat:
+            owner = _around(graph, m, owner)
         base = owner or "root"
         names[base] += 1
         name = base if names[base] == 1 else f"{base}#{names[base]}"
@@ -50,7 +54,15 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
             by_end[part] = name
         named[name] = m
         skips.append(_skip(graph, m, name, owner, at, previous, trunk))
+    refused = [s for s in skips if trace.rules and trace.rules.keep and not trace.rules.keep(s)]
+    if refused:
+        skips = [s for s in skips if s not in refused]
+        named = {s.name: named[s.name] for s in skips}
     notes = list(trace.notes)
+    if refused:
+        notes.append(f"left out by the rule keep=: {', '.join(s.name for s in refused)}")
+    if any(UNREGISTERED in n.params for n in trace.nodes):
+        notes.append("learned tensors that no module has registered: model.parameters() does not have them")
     if trace.unrun:
         shown = ", ".join(trace.unrun[:6]) + (" …" if len(trace.unrun) > 6 else "")
         notes.append(f"{len(trace.unrun)} modules with weights did not run: {shown}")
@@ -70,6 +82,16 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
         notes=tuple(notes),
         trace=found,
     )
+
+
+def _around(graph: Graph, m: Match, owner: str) -> str:
+    """The innermost module that holds all of a skip's branches, where the trace does not know the merge's."""
+    paths = [path.split(".")[:-1] for region in m.regions for path in _owners(graph, region)]
+    if not paths:
+        return owner
+    alike = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    inside = ".".join(names[0] for names in alike)
+    return inside if len(inside) > len(owner) and inside.startswith(owner) else owner
 
 
 def weight_owner(node: Node) -> str:

@@ -6,7 +6,8 @@ which both operands descend" is the highest bit of an *and*, and "the ops betwee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from skipgrad.finder.trace import Node, Trace
@@ -31,6 +32,7 @@ class Graph:
         floats: bits of the floating-point activations.
         weighted: bits of the weighted ops.
         matrices: bits of the matrix-like ones.
+        windowed: bits of the ops that may change the resolution.
     """
 
     nodes: list[Node]
@@ -40,20 +42,21 @@ class Graph:
     floats: int = 0
     weighted: int = 0
     matrices: int = 0
+    windowed: int = 0
 
     @classmethod
     def of(cls, trace: Trace) -> Graph:
         """Derives the graph of a trace."""
         nodes = trace.nodes
         graph = cls(nodes, [[] for _ in nodes], [0] * len(nodes), [0] * len(nodes))
-        floats = weighted = matrices = 0
+        floats = weighted = matrices = windowed = 0
         for node in nodes:
             bits = 1 << node.i
             if node.role == "activation":
                 for j in node.ins:
                     bits |= graph.up[j]
                 for pos, j in enumerate(node.args):
-                    if nodes[j].role == "activation":
+                    if j in node.ins:
                         graph.consumers[j].append(Edge(node.i, pos))
                 if node.floating:
                     floats |= 1 << node.i
@@ -61,14 +64,24 @@ class Graph:
                     weighted |= 1 << node.i
                 if node.weight == 2:
                     matrices |= 1 << node.i
+                if node.args and (node.cls in ("pool", "resample", "unpool") or node.op.startswith("conv")):
+                    windowed |= 1 << node.i
             graph.up[node.i] = bits
         for node in reversed(nodes):
+            if not graph.consumers[node.i] and node.cls in ("identity", "slice"):
+                # A view nobody reads (of a tensor that is written to through it, say) is no use of what it views.
+                for j in node.ins:
+                    graph.consumers[j] = [e for e in graph.consumers[j] if e.op != node.i]
             bits = 1 << node.i
             for edge in graph.consumers[node.i]:
                 bits |= graph.down[edge.op]
             graph.down[node.i] = bits
-        graph.floats, graph.weighted, graph.matrices = floats, weighted, matrices
+        graph.floats, graph.weighted, graph.matrices, graph.windowed = floats, weighted, matrices, windowed
         return graph
+
+    def value(self, edge: Edge) -> int:
+        """The node whose value an edge takes."""
+        return self.nodes[edge.op].args[edge.pos]
 
     def common(self, a: int, b: int) -> int | None:
         """The latest floating-point activation both descend from (or are)."""
@@ -86,3 +99,16 @@ def bits_of(bits: int) -> Iterator[int]:
         low = bits & -bits
         yield low.bit_length() - 1
         bits ^= low
+
+
+def union(values: Iterable[int]) -> int:
+    """The *or* of sets of bits."""
+    out = 0
+    for v in values:
+        out |= v
+    return out
+
+
+def size(shape: tuple[int, ...]) -> int:
+    """Number of values in a tensor of that shape."""
+    return math.prod(shape)

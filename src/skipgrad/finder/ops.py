@@ -9,7 +9,11 @@ scaled      multiplies by something that does not come from the path (norms and 
 pool        averages or picks over windows
 resample    changes the resolution
 matrix      matrix-like; with a learned tensor it is a *layer*
-add, cat …  merges
+add         a merge by addition
+lerp        a merge of two tensors by a third, ``x + w * (y - x)``
+cat         a merge by concatenation
+stack       concatenation along a new dimension, which a sum may take away again
+unpool      a merge by indices of a pooling
 nonlinear   activation functions and everything else a gradient does not pass linearly
 constant    makes a tensor whose values do not depend on its input (``zeros_like``)
 =========== =============================================================================
@@ -41,17 +45,18 @@ _TABLE: dict[str, str] = {
         avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d
         max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
         adaptive_max_pool1d
-        adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool2d_with_indices mean sum lp_pool1d lp_pool2d
+        adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool2d_with_indices amax amin mean sum lp_pool1d lp_pool2d
         fractional_max_pool2d _adaptive_avg_pool2d _max_pool2d nanmean
     """,
     "resample": """
         interpolate upsample upsample_nearest upsample_bilinear pixel_shuffle pixel_unshuffle grid_sample repeat
         repeat_interleave expand expand_as fold tile broadcast_to im2col col2im upsample_nearest2d upsample_bilinear2d
-        affine_grid channels_last fft rfft irfft fft2 ifft2 ifft rfft2 irfft2 fftn ifftn fftshift ifftshift
+        affine_grid channels_last fft rfft irfft fft2 ifft2 ifft rfft2 irfft2 fftn ifftn rfftn irfftn hfft ihfft
+        fftshift ifftshift stft istft
     """,
     "matrix": """
-        conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear matmul mm bmm mv
-        dot
+        conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution
+        _convolution linear matmul mm bmm mv dot
         einsum tensordot bilinear embedding embedding_bag lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell
         rnn_relu_cell multi_head_attention_forward deform_conv2d _conv_forward inner outer
         _native_multi_head_attention
@@ -78,7 +83,8 @@ _TABLE: dict[str, str] = {
         hardshrink softshrink tanhshrink softplus softsign softmax log_softmax softmin gumbel_softmax logsigmoid
         threshold glu exp expm1 exp2 log log1p log2 log10 pow rpow sqrt rsqrt abs absolute clamp clip clamp_min
         clamp_max maximum
-        minimum max min amax amin aminmax norm vector_norm matrix_norm linalg_vector_norm linalg_norm normalize var
+        minimum max min aminmax norm int long bool short byte char vector_norm matrix_norm
+        linalg_vector_norm linalg_norm normalize var
         std
         var_mean std_mean prod cumprod sin cos tan asin acos atan atan2 sinh cosh erf erfc erfinv square reciprocal
         logsumexp scaled_dot_product_attention cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss huber_loss
@@ -90,6 +96,8 @@ _TABLE: dict[str, str] = {
         triangular_solve binary_cross_entropy_ bernoulli_ true_divide_ item rsqrt_ softmax_ dist flex_attention hash
     """,
 }
+
+CLASSES = frozenset(_TABLE)
 
 CLASS_OF: dict[str, str] = {name: cls for cls, names in _TABLE.items() for name in names.split()}
 
@@ -121,6 +129,16 @@ LOOKS = frozenset(
 )
 # Python-level functions that look at whether two of their arguments are the same object.
 IDENTITY_SENSITIVE = frozenset({"multi_head_attention_forward"})
+# Weighted, one op, and not linear in what they take.
+CELLS = frozenset(
+    """
+    lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell multi_head_attention_forward
+    _native_multi_head_attention _transformer_encoder_layer_fwd
+    """.split()  # noqa: SIM905 - as the table above
+)
+# Only the first of their tensors is data; of the others they take the shape or the dtype.
+SHAPED_LIKE = frozenset({"view_as", "reshape_as", "expand_as", "type_as", "to"})
+_SPACES = ("fft_", "linalg_", "special_")
 
 _SAME = {
     "truediv": "div",
@@ -154,7 +172,12 @@ def canonical(raw: str) -> str:
             name = name[1:]
     elif name.endswith("_") and not name.endswith("__"):
         name = name[:-1]
-    return _SAME.get(name, name)
+    name = _SAME.get(name, name)
+    if name not in CLASS_OF:
+        for space in _SPACES:  # ``torch.fft.rfft`` is called fft_rfft at this level
+            if name.startswith(space) and name.removeprefix(space) in CLASS_OF:
+                return name.removeprefix(space)
+    return name
 
 
 def class_of(op: str) -> str | None:

@@ -8,7 +8,8 @@ import logging
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,8 +18,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from skipgrad.core import BadInput, ModelError, SkipgradError
-from skipgrad.finder.trace import ModuleStack, Recorder, Trace, describe, tensors_in
+from skipgrad.core import ModelError, SkipgradError
+from skipgrad.finder.modules import ModuleStack
+from skipgrad.finder.recorder import Recorder, Surface
+from skipgrad.finder.rules import NO_RULES, Rules
+from skipgrad.finder.target import exported_paths, holds_script
+from skipgrad.finder.trace import Trace, describe, mapped, tensors_in
 
 _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 
@@ -26,17 +31,6 @@ _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 def is_tracing() -> bool:
     """Whether the forward that is running is the tracer's, with stand-ins for its weights."""
     return _TRACING.get()
-
-
-def unwrap(model: Any) -> nn.Module:
-    """The module a user wrote, inside ``torch.compile`` and DistributedDataParallel."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            inner = model.module
-        if inner is None:
-            return model
-        model = inner
 
 
 def signature(args: Any, kwargs: Any, training: bool) -> Any:
@@ -57,7 +51,9 @@ def _kind(leaf: Any) -> Any:
     return type(leaf).__name__
 
 
-def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, how: str = "") -> Trace:
+def trace(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, how: str = "", rules: Rules = NO_RULES
+) -> Trace:
     """The `Trace` of one forward.
 
     Tries meta tensors (no memory, no arithmetic), then fake ones (they know their device and work in
@@ -71,6 +67,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, ho
         how: ``"meta"``, ``"fake"`` and ``"real"`` are tried in this order when empty. ``"foretell"`` is for the tensors
             of a run, whose calls the trace must foretell: without fake ones, as transformers' models ask whether
             they are being traced, and do other things then. ``"real"`` is a real run at once.
+        rules: a user's own.
 
     Raises:
         ModelError: the forward raised however it was run; the message is the model's own.
@@ -78,19 +75,29 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, ho
     tensors = list(tensors_in((args, kwargs))) + list(model.parameters()) + list(model.buffers())
     only_meta = any(t.is_meta for t in tensors)
     fake = any(_is_fake(t) for t in tensors)
-    ways: list[tuple[str, Callable[..., Trace]]] = [("meta", _on_meta), ("fake", _on_fake), ("real", _for_real)]
+    ways: list[tuple[str, Callable[..., tuple[Trace, bool]]]] = [
+        ("meta", _on_meta),
+        ("fake", _on_fake),
+        ("real", _for_real),
+    ]
     if fake:
         ways = [("fake", _for_real)]
     elif only_meta:
-        ways = [("meta", _on_meta)]
+        ways = ways[:2]
     elif how:
         ways = [ways[0], ways[2]] if how == "foretell" else [ways[2]]
+    below = holds_script(model)
+    if below and not fake:
+        ways = [("real", _for_real)]  # TorchScript's parameters cannot be swapped for stand-ins
     reasons: list[str] = []
     failure: ModelError | None = None
     for kind, run in ways:
         try:
             with _restored(model), _quiet():
-                found = run(model, args, kwargs)
+                found, unseen = run(model, args, kwargs, rules, below)
+            if unseen and not below:  # something was computed where the recorder does not look: look there too
+                with _restored(model), _quiet():
+                    found, _ = run(model, args, kwargs, rules, True)
         except SkipgradError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a user's forward raises, reported below
@@ -107,6 +114,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, ho
             continue
         found.how = kind
         found.training = model.training
+        found.rules = rules
         found.signature = signature(args, kwargs, model.training)
         found.notes += [f"could not be traced {reason}; traced on {kind} tensors instead" for reason in reasons]
         return found
@@ -123,10 +131,6 @@ def _is_fake(t: torch.Tensor) -> bool:
     return type(t).__name__ == "FakeTensor"
 
 
-def _mapped(value: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    return pytree.tree_map(lambda v: fn(v) if isinstance(v, torch.Tensor) else v, value)
-
-
 def _stand_ins(model: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
     """A stand-in for each parameter and buffer; one for each tied group."""
     made: dict[int, torch.Tensor] = {}
@@ -140,48 +144,67 @@ def _stand_ins(model: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]) -> 
     return out
 
 
-def _on_meta(model: nn.Module, args: Any, kwargs: Any) -> Trace:
+def _on_meta(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
     if all(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((args, kwargs)))):
-        return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()})
+        return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()}, rules, below)
     to_meta = lambda t: t if t.is_meta else t.detach().to("meta").requires_grad_(t.requires_grad)  # noqa: E731
     stand = _stand_ins(model, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta"))
-    return _swapped(model, _mapped(args, to_meta), _mapped(kwargs, to_meta), stand)
+    return _swapped(model, mapped(args, to_meta), mapped(kwargs, to_meta), stand, rules, below)
 
 
-def _on_fake(model: nn.Module, args: Any, kwargs: Any) -> Trace:
+def _on_fake(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    to_fake = lambda t: t if _is_fake(t) else mode.from_tensor(t)  # noqa: E731
-    stand = _stand_ins(model, to_fake)
+
+    def to_fake(t: torch.Tensor) -> torch.Tensor:
+        if t.is_meta:  # a fake tensor on the CPU, made of nothing
+            return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu").requires_grad_(t.requires_grad)
+        return t if _is_fake(t) else mode.from_tensor(t)
+
     with mode:
-        return _swapped(model, _mapped(args, to_fake), _mapped(kwargs, to_fake), stand)
+        stand = _stand_ins(model, to_fake)
+        return _swapped(model, mapped(args, to_fake), mapped(kwargs, to_fake), stand, rules, below)
 
 
-def _for_real(model: nn.Module, args: Any, kwargs: Any) -> Trace:
+def _for_real(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
     # Copies stand in for the buffers: a batch norm's statistics may be saved for a backward still to come, and
     # writing them back would count as a change.
     for module in model.modules():
-        for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else buffer.clone()
-    return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()})
+        if not isinstance(module, torch.jit.ScriptModule):
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+    return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()}, rules, below)
 
 
-def _swapped(model: nn.Module, args: Any, kwargs: Any, stand: dict[str, torch.Tensor]) -> Trace:
+def _swapped(
+    model: nn.Module, args: Any, kwargs: Any, stand: dict[str, torch.Tensor], rules: Rules, below: bool
+) -> tuple[Trace, bool]:
     learned: dict[int, str] = {}
-    for name, _ in model.named_parameters(remove_duplicate=False):
+    for name, parameter in model.named_parameters(remove_duplicate=False):
         learned.setdefault(id(stand[name]), name)
+        learned.setdefault(id(parameter), name)  # a function may hold the parameter itself
     call = lambda *a, **k: torch.func.functional_call(model, stand, a, k)  # noqa: E731
-    return _record(model, args, kwargs, learned, call)
+    return _record(model, args, kwargs, learned, rules, below, call, stand.values())
 
 
 def _record(
-    model: nn.Module, args: Any, kwargs: Any, learned: dict[int, str], call: Callable[..., Any] | None = None
-) -> Trace:
+    model: nn.Module,
+    args: Any,
+    kwargs: Any,
+    learned: dict[int, str],
+    rules: Rules,
+    below: bool,
+    call: Callable[..., Any] | None = None,
+    stand: Iterable[torch.Tensor] = (),
+) -> tuple[Trace, bool]:
+    """The trace, and whether something was computed below the recorder's level."""
+    owned = [*stand, *model.parameters(), *_plain_tensors(model)]  # held, so that their ids stay theirs
     with ModuleStack(model) as stack, torch.enable_grad():
-        recorder = Recorder(learned, stack)
+        recorder = Recorder(learned, stack, owned, rules)
         for tensor in tensors_in((args, kwargs)):
             recorder.input(tensor)
         try:
-            with warnings.catch_warnings():
+            seen = Surface() if below else contextlib.nullcontext()
+            with warnings.catch_warnings(), recorder.functions(), recorder.whole_modules(model), seen:
                 warnings.simplefilter("ignore")  # the user sees them when they run the model themselves
                 # The mode is entered inside the call, where a watch enters it too.
                 _through(model, recorder, call or model, args, kwargs)
@@ -189,10 +212,23 @@ def _record(
             error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
             raise
     found = recorder.trace
+    paths = exported_paths(model)
+    if paths:
+        for node in found.nodes:
+            node.module = paths.get(node.call, node.module) if node.call else node.module
     used = {p.rpartition(".")[0] for node in found.nodes for p in node.params}
     idle = [n for n, m in model.named_modules() if n not in stack.ran and n not in used]
-    found.unrun = tuple(n for n in idle if n and _has_weights(model, n))
-    return found
+    modules = dict(model.named_modules())
+    found.unrun = tuple(n for n in idle if n and any(True for _ in modules[n].parameters(recurse=False)))
+    found.flat = bool(paths) or below or isinstance(model, torch.fx.GraphModule)
+    return found, recorder.unseen
+
+
+def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors a model holds beside its parameters: buffers, and attributes in which somebody keeps a constant."""
+    yield from model.buffers()
+    for module in model.modules():
+        yield from (v for v in vars(module).values() if isinstance(v, torch.Tensor))
 
 
 def _through(model: nn.Module, recorder: Recorder, call: Callable[..., Any], args: Any, kwargs: Any) -> None:
@@ -205,7 +241,9 @@ def _through(model: nn.Module, recorder: Recorder, call: Callable[..., Any], arg
 
     model.__dict__["forward"] = forward
     try:
-        call(*args, **kwargs)
+        with _eager():
+            for tensor in tensors_in(call(*args, **kwargs)):
+                recorder.node_of(tensor)  # an output that no call has made is noticed, too
     finally:
         if before is None:
             model.__dict__.pop("forward", None)
@@ -213,8 +251,11 @@ def _through(model: nn.Module, recorder: Recorder, call: Callable[..., Any], arg
             model.__dict__["forward"] = before
 
 
-def _has_weights(model: nn.Module, path: str) -> bool:
-    return any(True for _ in model.get_submodule(path).parameters(recurse=False))
+def _eager() -> contextlib.AbstractContextManager[Any]:
+    """Parts of the model that are compiled run as they were written: a compiler would be handed the recorder too."""
+    if "torch._dynamo" in sys.modules:
+        return torch.compiler.set_stance("force_eager")
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -233,8 +274,11 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
     """Puts attributes, buffers and random states back: a forward may cache tensors, count or draw."""
-    state = [(m, dict(m.__dict__), dict(m._buffers), dict(m._parameters)) for m in model.modules()]
-    boxes = [(v, copy.copy(v)) for _, attributes, _, _ in state for k, v in attributes.items() if _is_box(k, v)]
+    plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    scripted = [b for m in model.modules() if isinstance(m, torch.jit.ScriptModule) for b in m.buffers(recurse=False)]
+    held = [b.clone() for b in scripted]
+    state = [(m, dict(m.__dict__)) for m in plain]
+    boxes = [(v, copy.copy(v)) for _, attributes in state for v in attributes.values() if _is_box(v)]
     cuda = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     drawn, numpy = random.getstate(), sys.modules.get("numpy")
     drawn_numpy = numpy.random.get_state() if numpy is not None else None
@@ -245,34 +289,17 @@ def _restored(model: nn.Module) -> Iterator[None]:
         random.setstate(drawn)
         if numpy is not None:
             numpy.random.set_state(drawn_numpy)
-        for module, attributes, buffers, parameters in state:
+        for module, attributes in state:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
-            module._parameters.clear()
-            module._parameters.update(parameters)
         for box, before in boxes:
             box.clear()
             box.extend(before) if isinstance(box, list) else box.update(before)
+        with torch.no_grad():
+            for buffer, value in zip(scripted, held, strict=True):
+                buffer.copy_(value)
 
 
-def _is_box(name: str, value: Any) -> bool:
-    """A plain container a forward may put tensors into; torch's own (hooks, modules) are left to torch."""
-    return type(value) in (list, dict, set) and name not in nn.Module().__dict__
-
-
-def require_module(model: Any) -> nn.Module:
-    """The module to trace.
-
-    Raises:
-        BadInput: something that is no ``torch.nn.Module``.
-    """
-    inner = unwrap(model)
-    if not isinstance(inner, nn.Module):
-        raise BadInput(
-            "looking for skip connections",
-            received=f"a {type(model).__name__}: {str(model)[:80]}",
-            todo="pass a torch.nn.Module (a function can be wrapped in one)",
-        )
-    return inner
+def _is_box(value: Any) -> bool:
+    """A plain container a forward may put something into; a module's own, of tensors, parts and hooks, are such too."""
+    return type(value) in (list, dict, set, OrderedDict)

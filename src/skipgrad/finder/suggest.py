@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 
+from skipgrad.core.draw.words import shape, shapes
 from skipgrad.core.graph import Suggestion
 from skipgrad.finder import ops as rules
-from skipgrad.finder.graph import Graph
+from skipgrad.finder.graph import Graph, bits_of
 from skipgrad.finder.trace import Node
 
 SPAN = 2  # layers a suggested skip bridges, as He et al. (2015) chose
+# A longer run is taken where two layers change the shape and a few more bring it back, so that an identity fits: a
+# bottleneck (narrow, convolve, widen), or attention (queries, keys, values, output).
+LONGEST = 6
 
 
 def suggest(graph: Graph, covered: list[int], layers: list[tuple[str, Node]]) -> tuple[Suggestion, ...]:
-    """Pairs of layers in a row, outside every branch, that a shortcut could bridge.
+    """Runs of layers, outside every branch, that a shortcut could bridge: pairs, or more where an identity then fits.
 
     The fork would be the input of the first layer's module, the merge the output of the last module
-    before the activation that follows the second layer (its norm, when there is one).
+    before the activation that follows the last layer (its norm, when there is one).
 
     Args:
         graph: of the trace.
@@ -32,26 +36,51 @@ def suggest(graph: Graph, covered: list[int], layers: list[tuple[str, Node]]) ->
     free = [node for _, node in layers if _usable(node, bridged) and calls[node.module] == 1]
     out: list[Suggestion] = []
     i = 0
-    while i + SPAN <= len(free):
-        run = free[i : i + SPAN]
-        end = _before_activation(graph, run[-1]) if _in_a_row(graph, run) else None
-        if end is None or not _worth(graph, run[0], end):
+    while i < len(free):
+        found = _at(graph, free, i, bridged)
+        if found is None:
             i += 1
             continue
-        start = graph.nodes[run[0].ins[0]]
-        same = start.shape == end.shape
-        out.append(
-            Suggestion(
-                first=run[0].module,
-                last=end.module,
-                span=SPAN,
-                fork_shape=start.shape,
-                merge_shape=end.shape,
-                shortcut="identity" if same else "projection",
-            )
-        )
-        i += SPAN
+        span, end = found
+        out.append(_suggestion(graph, free[i], end, span))
+        i += span
     return tuple(out)
+
+
+def _at(graph: Graph, free: list[Node], i: int, bridged: int) -> tuple[int, Node] | None:
+    """How many layers from the i-th on a skip would bridge, and the node it would be added to; None where none fits."""
+    first = free[i]
+    pair: tuple[int, Node] | None = None
+    for span in range(SPAN, min(LONGEST, len(free) - i) + 1):
+        run = free[i : i + span]
+        if not _in_a_row(graph, run) and not _attends(graph, run, bridged):
+            continue
+        end = _before_activation(graph, run[-1])
+        if end is None or not _worth(graph, first, end):
+            continue
+        if graph.nodes[first.ins[0]].shape == end.shape:
+            return span, end
+        if span == SPAN:
+            pair = span, end
+    return pair
+
+
+def _suggestion(graph: Graph, first: Node, end: Node, span: int) -> Suggestion:
+    start = graph.nodes[first.ins[0]]
+    same = start.shape == end.shape
+    if same:
+        how = f"{shape(start.shape)} goes in and comes out, so an identity fits"
+    else:
+        how = f"the shape changes ({shapes(start.shape, end.shape)}), so the shortcut needs a projection"
+    return Suggestion(
+        first=first.module,
+        last=end.module,
+        span=span,
+        fork_shape=start.shape,
+        merge_shape=end.shape,
+        shortcut="identity" if same else "projection",
+        reason=f"no skip bridges these {span} layers; {how}",
+    )
 
 
 def _usable(node: Node, bridged: int) -> bool:
@@ -77,16 +106,28 @@ def _in_a_row(graph: Graph, run: list[Node]) -> bool:
     return True
 
 
+def _attends(graph: Graph, run: list[Node], bridged: int) -> bool:
+    """Whether linears side by side on one x meet and leave by the last alone: attention, a gated feed-forward part."""
+    x, end = run[0].ins[0], run[-1]
+    if any(node.op != "linear" for node in run):
+        return False
+    # All but the last take x itself; no other weights lie on the way, and nothing of it is used elsewhere.
+    if any(node.ins != (x,) for node in run[:-1]) or end.ins == (x,):
+        return False
+    between = graph.between(x, end.i)
+    if between & bridged or between & graph.matrices != sum(1 << node.i for node in run):
+        return False
+    inner = between & ~(1 << end.i)
+    return all(between >> edge.op & 1 for i in bits_of(inner) for edge in graph.consumers[i])
+
+
 def _before_activation(graph: Graph, layer: Node) -> Node | None:
     """The layer's output, or that of the norm right behind it when that is a module of its own."""
-    users = graph.consumers[layer.i]
-    if len(users) != 1:
-        return None
-    after = graph.nodes[users[0].op]
-    if after.op in rules.NORMS and after.module not in ("", layer.module):
-        return after
+    users = [graph.nodes[edge.op] for edge in graph.consumers[layer.i]]
+    if len(users) == 1 and users[0].op in rules.NORMS and users[0].module not in ("", layer.module):
+        return users[0]
     # What follows must not be the layer's own module (its output would not be the layer's).
-    return layer if after.module != layer.module else None
+    return layer if all(after.module != layer.module for after in users) else None
 
 
 def _worth(graph: Graph, first: Node, end: Node) -> bool:

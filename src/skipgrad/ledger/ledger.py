@@ -21,7 +21,7 @@ from skipgrad.core import (
     SkipRow,
     Trial,
 )
-from skipgrad.finder import Found, find_in_call, is_tracing, signature, unwrap
+from skipgrad.finder import NO_RULES, Found, find_in_call, is_tracing, signature, unwrap
 from skipgrad.ledger.mode import Slots, TapMode
 from skipgrad.ledger.patch import ForwardPatch
 from skipgrad.ledger.plan import Plan, make_plan
@@ -31,6 +31,9 @@ from skipgrad.store import RunWriter
 
 if TYPE_CHECKING:
     import polars
+
+# What `Ledger.on_rows` calls: with the skip rows, the layer rows and the losses that are new.
+Listener = Callable[[list[SkipRow], list[LayerRow], list[LossPoint]], object]
 
 
 class Ledger:
@@ -91,6 +94,8 @@ class Ledger:
         self._layers: list[LayerRow] = []
         self._losses: list[LossPoint] = []
         self._written = [0, 0, 0]
+        self._told = [0, 0, 0]
+        self._listeners: list[Listener] = []
         self._arrived: dict[str, tuple[int, float, bool]] = {}  # layer -> depth, ‖dL/dz‖ of the step so far, finite
         self._weights: WeightWatch | None = None
         self._stats: dict[str, WeightStats] = {}
@@ -161,6 +166,7 @@ class Ledger:
             mode.end()
         self._modes.clear()
         self._weights = None
+        self._tell()  # last, as a listener may raise
 
     def scaled_by(self, scaler: Any) -> Ledger:
         """Names the ``GradScaler`` the loss is multiplied by; its factor is divided out of every figure."""
@@ -174,6 +180,11 @@ class Ledger:
     def loss_at(self, point: LossPoint) -> None:
         """The same, for a step that is over."""
         self._losses.append(point)
+
+    def on_rows(self, listener: Listener) -> Ledger:
+        """Calls ``listener(skip_rows, layer_rows, losses)`` after each step, and at the end, with what is new."""
+        self._listeners.append(listener)
+        return self
 
     # -- what was measured -------------------------------------------------------------------------
     def rows(self) -> list[SkipRow]:
@@ -300,7 +311,9 @@ class Ledger:
     def _find(self, args: Any, kwargs: Any, how: str) -> SkipGraph:
         TapMode.paused = True
         try:
-            return find_in_call(self._inner, args, kwargs, how=how)
+            found: Found | None = self.graph.trace if self.graph is not None else None
+            rules = found.trace.rules if found is not None else NO_RULES
+            return find_in_call(self._inner, args, kwargs, how=how, rules=rules)
         finally:
             TapMode.paused = False
 
@@ -355,6 +368,8 @@ class Ledger:
             else:
                 self._micro += 1
         self._pending = waiting
+        if self._optimizer is None:
+            self._tell()
 
     def _before_step(self, closure: bool) -> None:
         self._flush()
@@ -376,6 +391,7 @@ class Ledger:
         # A forward still waiting belongs to a step that is over.
         self._pending.clear()
         self._write()
+        self._tell()
 
     def _close_step(self, stats: dict[str, WeightStats]) -> None:
         for layer, (depth, size, finite) in self._arrived.items():
@@ -408,6 +424,14 @@ class Ledger:
         self._writer.losses(self._losses[c:])
         self._written = [len(self._skips), len(self._layers), len(self._losses)]
         self._writer.commit()
+
+    def _tell(self) -> None:
+        a, b, c = self._told
+        self._told = [len(self._skips), len(self._layers), len(self._losses)]
+        skips, layers, losses = self._skips[a:], self._layers[b:], self._losses[c:]
+        if skips or layers or losses:
+            for listener in self._listeners:
+                listener(skips, layers, losses)
 
     def _rate(self) -> float | None:
         return self._optimizer.param_groups[0].get("lr") if self._optimizer is not None else None

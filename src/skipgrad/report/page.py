@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from skipgrad.core import OutputError, Run
+from skipgrad.core import Run
+from skipgrad.core.files import write_text
 from skipgrad.report.charts import charts
 from skipgrad.report.marks import SHAPES
 from skipgrad.report.parts import Parts, parts
@@ -35,28 +33,7 @@ def write_html(run: Run, path: str | Path) -> Path:
     Raises:
         OutputError: the path cannot be written.
     """
-    path = Path(path)
-    text = html(run)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            os.chmod(name, 0o644)  # mkstemp's are for the owner alone
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
-    except OSError as error:
-        raise OutputError(
-            "writing the report",
-            where=str(path),
-            received=f"{type(error).__name__}: {error.strerror}",
-            todo="pass a path that can be written",
-        ) from error
-    return path
+    return write_text(path, html(run), doing="writing the report")
 
 
 def render(p: Parts) -> str:
@@ -96,7 +73,6 @@ def _drawings(strips: Strips) -> list[tuple[str, Markup]]:
             severity=s.severity,
             scale=scale,
             label=f"{s.who}: the network from input to output",
-            standalone=False,
         )
         out.append((s.who, Markup(svg)))  # strip_svg escapes what comes from the model
     return out

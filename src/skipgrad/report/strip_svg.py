@@ -1,8 +1,8 @@
-"""A network as a strip from input to output, with an arc for every skip over the layers it bypasses.
+"""The strip of a measured network: what was measured, on the drawing that every graph has (`core.draw.strip`).
 
 Channels, one meaning each: an arc's place is what it bypasses, its width the skip's share of the gradient, its colour
 the severity of the findings that name it (a mark on its top repeats it in shape); a bar's height is the gradient that
-reaches a layer, on a log scale; the shading is the stage.
+reaches a layer, on a log scale; the shading is the stage. A drawing without measurements is `core.draw.svg`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from itertools import groupby
 
 from skipgrad.core import Layer, Skip, SkipGraph
+from skipgrad.core.draw.strip import BAND, LEFT, RIGHT, Strip, arc, cell, inside, stage_marks
+from skipgrad.core.draw.words import xml
 from skipgrad.report.subjects import share
-from skipgrad.report.text import clean, figure
+from skipgrad.report.text import figure
 
-WIDTH = 1088  # what the page gives it at 1280 px; long nets grow past it and scroll
-LEFT, RIGHT, TOP = 46, 14, 12
-NARROWEST_LAYER = 5.0
-BAND, BARS, LABELS = 14, 84, 20
-HIGHEST_ARC = 190.0
+TOP = 12
+BARS, LABELS = 84, 20
 THINNEST = 0.75
-# Beyond this many arcs nesting is told by length alone: comparing every pair would take too long.
-MOST_NESTED = 1500
 
 STYLE = """
 .sg-strip{font:11px system-ui,sans-serif;--n:var(--sg-neutral,#7d93a8);--i:var(--sg-info,#2b7bba);\
@@ -81,67 +76,47 @@ def strip_svg(
     severity: Mapping[str, tuple[str, tuple[str, ...]]] | None = None,
     scale: Scale | None = None,
     label: str = "",
-    standalone: bool = True,
 ) -> str:
-    """The SVG of a graph, with or without measurements.
+    """The SVG of a graph with what was measured. Its style is `STYLE`, which the page has once for all.
 
     Args:
         graph: what to draw.
-        skip_norms: ‖S‖ per skip, in the graph's order, None where not measured (a dashed arc); without them all arcs
-            are solid and equally wide.
+        skip_norms: ‖S‖ per skip, in the graph's order, None where not measured (a dashed arc).
         branch_norms: ‖B‖ per skip.
         gradients: ‖dL/dz‖ per layer; without them the bars are left out.
         severity: gravest severity and codes of the findings, by name of skip or layer.
         scale: the bars' axis; of these gradients when not given.
         label: what it is, for screen readers.
-        standalone: brings its own style; the report's page has it once for all.
     """
     severity = severity or {}
-    n = max(1, len(graph.layers), max((s.end for s in graph.skips), default=0))
-    cell = max(NARROWEST_LAYER, (WIDTH - LEFT - RIGHT) / n)
-    width = LEFT + RIGHT + cell * n
-    heights = arc_heights(graph.skips, cell)
-    base = TOP + (max(heights, default=0) + 10 if heights else 2)
+    strip = Strip.of(graph, TOP)
     scale = scale or Scale.of(gradients)
-    floor = base + BAND + (8 + BARS if scale else 0)
+    floor = strip.base + BAND + (8 + BARS if scale else 0)
     height = floor + LABELS
-    widest = arc_width(graph.skips, cell)
+    widest = arc_width(graph.skips, strip.cell)
+    name = label or graph.model or "network"
 
     out = [
-        f'<svg class="sg-strip" xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{_text(label or graph.model or "network")}" '
+        f'<svg class="sg-strip" xmlns="http://www.w3.org/2000/svg" width="{strip.width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {strip.width:.0f} {height:.0f}" role="img" aria-label="{xml(name)}" '
         f'data-widest="{widest:.2f}" data-floor="{floor:.1f}" data-bars="{BARS}">'
     ]
-    if standalone:
-        out.append(f"<style>{STYLE}</style>")
-    out += _stages(graph.layers, cell, floor)
+    out += stage_marks(graph.layers, strip, 0, floor)
     if scale:
-        out += _axis(scale, floor, width)
-    out.append(f'<text x="{LEFT - 6}" y="{base + BAND - 3:.1f}" text-anchor="end">input</text>')
+        out += _axis(scale, floor, strip.width)
+    out.append(f'<text x="{LEFT - 6}" y="{strip.base + BAND - 3:.1f}" text-anchor="end">input</text>')
     for i, layer in enumerate(graph.layers):
-        out.append(_layer(i, layer, gradients[i] if i < len(gradients) else None, severity, cell, base, floor, scale))
+        gradient = gradients[i] if i < len(gradients) else None
+        out.append(_layer(i, layer, strip, gradient, severity.get(layer.name, ("", ())), floor, scale))
     # Long arcs first, so that short ones, which lie below them, stay reachable by the pointer.
-    for i in sorted(range(len(graph.skips)), key=lambda i: -heights[i]):
+    for i in sorted(range(len(graph.skips)), key=lambda i: -strip.heights[i]):
         s = skip_norms[i] if i < len(skip_norms) else None
         b = branch_norms[i] if i < len(branch_norms) else None
-        # Nothing is missing from a drawing that was asked for without measurements: its arcs are solid.
-        bare = standalone and not skip_norms
-        out.append(_arc(i, graph.skips[i], s, b, severity, heights[i], cell, base, widest, bare))
+        part = share(s, b) if s is not None and b is not None else None
+        skip = graph.skips[i]
+        out.append(_arc(i, skip, strip, part, severity.get(skip.name, ("", ())), widest))
     out.append("</svg>")
     return "".join(out)
-
-
-def arc_heights(skips: Sequence[Skip], cell: float) -> list[float]:
-    """Height of each arc: an arc lies above all that it holds, and a longer one above a shorter one of its level."""
-    levels = [1] * len(skips)
-    if len(skips) <= MOST_NESTED:
-        order = sorted(range(len(skips)), key=lambda i: (skips[i].end - skips[i].start, i))
-        for place, i in enumerate(order):
-            inner = (j for j in order[:place] if skips[i].start <= skips[j].start and skips[j].end <= skips[i].end)
-            levels[i] = 1 + max((levels[j] for j in inner), default=0)
-    raw = [22 * level + 2.2 * math.sqrt(cell * max(1, s.end - s.start)) for level, s in zip(levels, skips, strict=True)]
-    top = max(raw, default=0.0)
-    return raw if top <= HIGHEST_ARC else [h * HIGHEST_ARC / top for h in raw]
 
 
 def arc_width(skips: Sequence[Skip], cell: float) -> float:
@@ -151,89 +126,43 @@ def arc_width(skips: Sequence[Skip], cell: float) -> float:
 
 
 def _arc(
-    i: int,
-    skip: Skip,
-    s: float | None,
-    b: float | None,
-    severity: Mapping[str, tuple[str, tuple[str, ...]]],
-    height: float,
-    cell: float,
-    base: float,
-    widest: float,
-    bare: bool,
+    i: int, skip: Skip, strip: Strip, part: float | None, named: tuple[str, tuple[str, ...]], widest: float
 ) -> str:
-    x0, x1 = LEFT + cell * skip.start, LEFT + cell * max(skip.end, skip.start + 0.5)
-    # A little air between the feet of neighbours.
-    inset = min(1.5, 0.1 * (x1 - x0))
-    x0, x1 = x0 + inset, x1 - inset
-    top = base - height / 0.75  # a cubic rises to three quarters of its handles
-    path = f"M{x0:.1f},{base:.1f}C{x0:.1f},{top:.1f} {x1:.1f},{top:.1f} {x1:.1f},{base:.1f}"
-    level, codes = severity.get(skip.name, ("", ()))
-    part = share(s, b) if s is not None and b is not None else None
-    thickness = THINNEST + (part or 0) * (widest - THINNEST) if part is not None else 1.8 if bare else 1.0
-    about = f"{skip.kind}, {skip.shortcut} shortcut over {skip.span} weighted layers"
-    about = f"{'long ' if skip.long else ''}{about}{'; ' + ', '.join(codes) if codes else ''}"
-    tip = f"{clean(skip.name) or 'the model itself'}\n{about}"
-    now = f"share of the gradient {figure(100 * part)} %" if part is not None else "not measured"
-    dashed = "" if bare or part is not None else " unmeasured"
-    mark = ""
-    if level in _MARKS:
-        mark = (
-            f'<path class="mark" transform="translate({(x0 + x1) / 2:.1f},{base - height:.1f})" d="{_MARKS[level]}"/>'
-        )
-    return (
-        f'<g class="arc {level}{dashed}" data-i="{i}" data-tip="{_text(tip)}">'
-        f"<title>{_text(tip)}\n{_text(now)}</title>"
-        f'<path class="hit" d="{path}"/><path class="line" d="{path}" stroke-width="{thickness:.2f}"/>{mark}</g>'
+    level, codes = named
+    x, y = strip.crown(i, skip)
+    mark = f'<path class="mark" transform="translate({x:.1f},{y:.1f})" d="{_MARKS[level]}"/>' if level in _MARKS else ""
+    return arc(
+        i,
+        skip,
+        strip,
+        classes=level if part is not None else f"{level} unmeasured",
+        stroke=THINNEST + part * (widest - THINNEST) if part is not None else 1.0,
+        note=", ".join(codes),
+        now=f"share of the gradient {figure(100 * part)} %" if part is not None else "not measured",
+        top=mark,
     )
 
 
 def _layer(
     i: int,
     layer: Layer,
+    strip: Strip,
     gradient: float | None,
-    severity: Mapping[str, tuple[str, tuple[str, ...]]],
-    cell: float,
-    base: float,
+    named: tuple[str, tuple[str, ...]],
     floor: float,
     scale: Scale | None,
 ) -> str:
-    gap = min(2.0, cell * 0.2)
-    x, w = LEFT + cell * i + gap / 2, cell - gap
-    level, codes = severity.get(layer.name, ("", ()))
-    shape = "×".join(map(str, layer.out_shape))
-    tip = f"{clean(layer.name)}\nlayer {i}: {layer.op}{', returns ' + shape if shape else ''}"
-    tip += f"; {', '.join(codes)}" if codes else ""
-    bar = mark = ""
+    level, codes = named
+    x, w = inside(i, strip)
+    more = ""
     if level in _MARKS:
-        at = f"translate({x + w / 2:.1f},{base + BAND / 2:.1f}) scale({min(0.7, w / 12):.2f})"
-        mark = f'<path class="inner" transform="{at}" d="{_MARKS[level]}"/>'
+        at = f"translate({x + w / 2:.1f},{strip.base + BAND / 2:.1f}) scale({min(0.7, w / 12):.2f})"
+        more = f'<path class="inner" transform="{at}" d="{_MARKS[level]}"/>'
     if scale:
         h = BARS * scale.height(gradient)
-        bar = f'<rect class="bar" x="{x:.1f}" y="{floor - h:.1f}" width="{w:.1f}" height="{h:.1f}"/>'
-    now = f"\n‖dL/dz‖ {figure(gradient)}" if gradient is not None else ""
-    return (
-        f'<g class="cell" data-i="{i}" data-tip="{_text(tip)}"><title>{_text(tip + now)}</title>'
-        f'<rect class="layer {level}" x="{x:.1f}" y="{base:.1f}" width="{w:.1f}" height="{BAND}"/>{mark}{bar}</g>'
-    )
-
-
-def _stages(layers: Sequence[Layer], cell: float, floor: float) -> list[str]:
-    """Every other stage shaded, and its name where there is room."""
-    out: list[str] = []
-    x = float(LEFT)
-    for k, (stage, members) in enumerate(groupby(layers, key=lambda layer: layer.stage)):
-        w = cell * len(list(members))
-        name = clean(stage)
-        if k % 2 == 0:
-            out.append(f'<rect class="stage" x="{x:.1f}" y="0" width="{w:.1f}" height="{floor:.1f}"/>')
-        room = int((w - 4) / 6.0)  # characters of 11 px that fit
-        if len(name) > room:
-            name = "…" + name[1 - room :] if room >= 5 else ""
-        if name:
-            out.append(f'<text x="{x + w / 2:.1f}" y="{floor + 14:.1f}" text-anchor="middle">{_text(name)}</text>')
-        x += w
-    return out
+        more += f'<rect class="bar" x="{x:.1f}" y="{floor - h:.1f}" width="{w:.1f}" height="{h:.1f}"/>'
+    now = f"‖dL/dz‖ {figure(gradient)}" if gradient is not None else ""
+    return cell(i, layer, strip, classes=level, note=", ".join(codes), now=now, more=more)
 
 
 def _axis(scale: Scale, floor: float, width: float) -> list[str]:
@@ -245,7 +174,3 @@ def _axis(scale: Scale, floor: float, width: float) -> list[str]:
         name = {0: "1", 1: "10"}.get(power, figure(10.0**power, 1) if abs(power) > 3 else f"{10.0**power:g}")
         out.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
     return out
-
-
-def _text(text: str) -> str:
-    return escape(clean(text), quote=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from skipgrad.core import Measurements, Skip, SkipRow
+from skipgrad.core.clean import SCALING
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed
 from skipgrad.diagnosis._series import finite, medians, runs, share, some
@@ -20,13 +21,6 @@ PRODUCT = 10.0
 CLEAN = 2.0
 # Half of the shortcuts have a weight that no change of shape asks for.
 MANY = 0.5
-
-_NORMS = ("_norm", "rsqrt")
-_NO_NORMS = ("vector_norm", "matrix_norm", "linalg_norm")
-_ACTIVATIONS = frozenset(
-    ("relu", "relu6", "leaky_relu", "gelu", "silu", "mish", "selu", "elu", "celu", "prelu", "rrelu", "hardswish")
-)
-_LAYERS = ("conv", "linear", "matmul", "addmm", "einsum", "bmm", "embedding")
 
 
 @dataclass(frozen=True)
@@ -111,20 +105,14 @@ def judge(measured: Measurements) -> Verdict:
 
 
 def _dirt(measured: Measurements, skips: list[Skip]) -> Dirt:
-    every = {s.name: s for s in measured.graph.skips}
-    norms, activations = [], []
-    for s in skips:
-        before = every.get(s.previous or "")
-        # With a layer or a change of shape in between it is a transition from stage to stage, which may be normed.
-        if before is None or before.merge_shape != s.fork_shape or any(op.startswith(_LAYERS) for op in s.trunk):
-            continue
-        if any(op.endswith(_NORMS) and not op.endswith(_NO_NORMS) for op in s.trunk):
-            norms.append(s.name)
-        elif any(op.rstrip("_") in _ACTIVATIONS for op in s.trunk):
-            activations.append(s.name)
-    scaled = [s.name for s in skips if s.shortcut == "scaled" or s.kind == "gate"]
-    projections = [s.name for s in skips if s.shortcut == "projection" and s.fork_shape == s.merge_shape]
-    return Dirt(tuple(norms), tuple(activations), tuple(scaled), tuple(projections))
+    names = {s.name for s in skips}
+    found = [u for u in measured.graph.unclean if u.skip in names]
+    return Dirt(
+        tuple(u.skip for u in found if u.why == "norm after merge"),
+        tuple(u.skip for u in found if u.why == "activation after merge"),
+        tuple(u.skip for u in found if u.why in SCALING),
+        tuple(u.skip for u in found if u.why == "projection"),
+    )
 
 
 def _gains(measured: Measurements) -> dict[str, float]:

@@ -1,0 +1,175 @@
+"""Chains of adds, and of concats: merges of two that are one merge of many."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from skipgrad.finder.graph import Edge, Graph
+from skipgrad.finder.pairs import pair_of
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain of like merges, each used by the next alone: one merge.
+
+    Attributes:
+        parts: its nodes.
+        operands: what it takes, in order.
+        factors: the number an operand is multiplied by on its way into the sum, where that is not 1.
+    """
+
+    parts: tuple[int, ...]
+    operands: tuple[Edge, ...]
+    factors: dict[Edge, float]
+
+
+def operands_of(graph: Graph, i: int) -> list[Edge]:
+    """The activations a merge takes; those of the stack below for ``stack(...).sum()``."""
+    node = graph.nodes[i]
+    if node.op == "sum" and node.batched:
+        node = graph.nodes[node.ins[0]]
+    return [Edge(node.i, k) for k, j in enumerate(node.args) if graph.nodes[j].role == "activation" and j in node.ins]
+
+
+def alone(graph: Graph, i: int) -> Chain:
+    return Chain((i,), tuple(operands_of(graph, i)), {})
+
+
+def passes(graph: Graph, i: int) -> bool:
+    """Whether an add has one operand that is an activation: it adds nothing to it that descends from the input."""
+    return graph.nodes[i].cls != "cat" and len(operands_of(graph, i)) < 2
+
+
+def is_add(graph: Graph, i: int) -> bool:
+    node = graph.nodes[i]
+    if not node.floating or node.role != "activation":
+        return False
+    return node.cls == "add" or (node.op == "sum" and node.batched)
+
+
+def chains_of(graph: Graph) -> dict[int, Chain]:
+    """The chain that ends in each add and concat, from the first to the last of them."""
+    chains: dict[int, Chain] = {}
+    forks: dict[int, int] = {}
+    for node in graph.nodes:
+        add = is_add(graph, node.i)
+        if not add and not (node.cls == "cat" and node.role == "activation"):
+            continue
+        uses = operands_of(graph, node.i)
+        parts, factors, groups = [node.i], {}, []
+        if node.op == "sum" and node.batched:
+            parts.append(node.ins[0])
+        for edge in uses:
+            j = graph.value(edge)
+            factor = _factor(graph, edge) if add else 1.0
+            inner = chains.get(j)
+            linked = inner is not None and len(graph.consumers[j]) == 1
+            if inner is not None and linked and _links(graph, node.i, edge, uses, chains, forks):
+                parts += inner.parts
+                groups.append(inner)
+                factors.update({e: factor * inner.factors.get(e, 1.0) for e in inner.operands})
+            else:
+                groups.append(Chain((), (edge,), {}))
+                factors[edge] = factor
+        factors = {e: f for e, f in factors.items() if f != 1.0}
+        operands = tuple(e for g in groups for e in g.operands)
+        chains[node.i] = Chain(tuple(sorted(set(parts))), operands, factors)
+        if add:
+            forks[node.i] = _latest_fork(graph, node.i, groups, forks)
+    return chains
+
+
+def _latest_fork(graph: Graph, end: int, groups: list[Chain], forks: dict[int, int]) -> int:
+    """The latest fork of a pair of operands of an add that is a shortcut and a branch; -1 when there is none.
+
+    Of the chains that are its links it is known already.
+    """
+    latest = max((forks[g.parts[-1]] for g in groups if g.parts), default=-1)
+    for one, other in itertools.permutations(groups, 2):
+        for a in one.operands:
+            for b in other.operands:
+                pair = pair_of(graph, "add", end, a, b)
+                if pair is not None:
+                    latest = max(latest, pair.fork)
+    return latest
+
+
+def _factor(graph: Graph, edge: Edge) -> float:
+    """What an add multiplies an operand by: alpha, or -1 for what is subtracted."""
+    node = graph.nodes[edge.op]
+    second = edge.pos == (0 if node.op == "rsub" else 1)
+    if node.cls != "add" or not second:
+        return 1.0
+    return -node.number if node.op in ("sub", "rsub") else node.number
+
+
+def _links(graph: Graph, i: int, edge: Edge, uses: list[Edge], chains: dict[int, Chain], forks: dict[int, int]) -> bool:
+    """Whether the merge at operand `edge` of merge `i` is a link of its chain, rather than a merge of its own."""
+    nodes = graph.nodes
+    node, child = nodes[i], nodes[graph.value(edge)]
+    if node.cls == "cat":
+        return child.cls == "cat" and child.dim == node.dim
+    if child.cls == "cat" or child.shape != node.shape:
+        return False
+    others = [e for u in uses if u != edge for e in (_around(chains, graph, u))]
+    return not others or not _apart(graph, child.i, chains[child.i], forks[child.i], edge, others)
+
+
+def _around(chains: dict[int, Chain], graph: Graph, use: Edge) -> tuple[Edge, ...]:
+    """An operand, and what it is a sum of."""
+    chain = chains.get(graph.value(use))
+    return (use, *chain.operands) if chain is not None and graph.nodes[chain.parts[-1]].cls != "cat" else (use,)
+
+
+def _apart(graph: Graph, end: int, inner: Chain, latest: int, edge: Edge, others: list[Edge]) -> bool:
+    """Whether the add `end`, an operand of another, is a skip of its own and no link of a chain.
+
+    ``x + blocks(x)`` where the last block ends in an add: two skips, for the outer one has an earlier fork and goes
+    around the inner. Likewise where the other operands have nothing to do with the inner fork: two towers, added up.
+    ``x + a(x) + b(x)`` is a chain.
+    """
+    if gate_operands(graph, inner.operands) is not None:
+        return True
+    if latest < 0:
+        return False
+    around = [p.fork for a in others if (p := pair_of(graph, "add", end, a, edge)) is not None]
+    if any(f < latest for f in around):
+        return True
+    return not any(
+        pair_of(graph, "add", end, a, b) is not None or pair_of(graph, "add", end, b, a) is not None
+        for a in others
+        for b in inner.operands
+    )
+
+
+def gate_operands(graph: Graph, operands: tuple[Edge, ...]) -> tuple[Edge, ...] | None:
+    """The data operands of ``g*F + (1-g)*x``; None when the add is not of that form."""
+    if len(operands) != 2:
+        return None
+    nodes = graph.nodes
+    products = [_through_views(graph, graph.value(e)) for e in operands]
+    if any(nodes[p].op != "mul" or len(nodes[p].ins) < 2 for p in products):
+        return None
+    p, q = products
+    for pa in range(2):
+        for qa in range(2):
+            g, h = nodes[p].args[pa], nodes[q].args[qa]
+            if _complement(graph, h, g) or _complement(graph, g, h):
+                return Edge(p, 1 - pa), Edge(q, 1 - qa)
+    return None
+
+
+def _through_views(graph: Graph, i: int) -> int:
+    node = graph.nodes[i]
+    while node.cls == "identity" and len(node.ins) == 1:
+        node = graph.nodes[node.ins[0]]
+    return node.i
+
+
+def _complement(graph: Graph, h: int, g: int) -> bool:
+    """Whether h is ``1 - g``."""
+    node = graph.nodes[_through_views(graph, h)]
+    return (node.op in ("rsub", "sub") and node.ins == (_through_views(graph, g),)) or (
+        node.op in ("rsub", "sub") and node.ins == (g,)
+    )

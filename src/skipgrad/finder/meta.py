@@ -1,0 +1,94 @@
+"""What some ops return on meta tensors, without asking torch.
+
+On meta tensors torch runs these ops' decompositions in Python, to find that the result looks like the argument: nine
+tenths of the time a ResNet takes. Wherever the op itself might raise, it is called, so that its message is the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import _functorch  # type: ignore[attr-defined]
+
+_NAMES = {
+    "batch_norm": ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+    "dropout": ("input", "p", "training", "inplace"),
+    "gelu": ("input",),
+    "scaled_dot_product_attention": ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale"),
+}
+
+
+def without_arithmetic(raw: str, args: Any, kwargs: Any) -> Tensor | None:
+    """The result of the call of the function `raw`, or None where the op itself has to say.
+
+    The result has shape, dtype and strides like the first argument, and is an activation of autograd as it would be.
+    """
+    names = _NAMES.get(raw)
+    if names is None or len(args) > len(names):
+        return None
+    call = {**dict(zip(names, args, strict=False)), **kwargs}
+    x = call.get(names[0])
+    if type(x) is not Tensor or not x.is_meta or not x.is_floating_point() or _functorch.maybe_get_level(x) >= 0:
+        return None
+    return x.clone() if _CHECKS[raw](x, call) else None
+
+
+def _like(t: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    return t is None or (isinstance(t, Tensor) and t.is_meta and t.shape == shape and t.dtype == dtype)
+
+
+def _batch_norm(x: Tensor, call: dict[str, Any]) -> bool:
+    if x.dim() < 2 or (call.get("training") and x.numel() <= x.shape[1]):
+        return False  # one value a channel is an error in training
+    return all(_like(call.get(n), (x.shape[1],), x.dtype) for n in ("running_mean", "running_var", "weight", "bias"))
+
+
+def _layer_norm(x: Tensor, call: dict[str, Any]) -> bool:
+    shape = call.get("normalized_shape")
+    if not isinstance(shape, list | tuple) or not shape or tuple(x.shape[-len(shape) :]) != tuple(shape):
+        return False
+    return all(_like(call.get(n), tuple(shape), x.dtype) for n in ("weight", "bias"))
+
+
+def _group_norm(x: Tensor, call: dict[str, Any]) -> bool:
+    groups = call.get("num_groups")
+    if not isinstance(groups, int) or x.dim() < 2 or groups < 1 or x.shape[1] % groups or x.numel() <= x.shape[1]:
+        return False
+    return all(_like(call.get(n), (x.shape[1],), x.dtype) for n in ("weight", "bias"))
+
+
+def _dropout(x: Tensor, call: dict[str, Any]) -> bool:
+    p = call.get("p", 0.5)  # in evaluation the op returns what it was given, not something like it
+    return isinstance(p, int | float) and 0 <= p <= 1 and call.get("training", True) and not call.get("inplace")
+
+
+def _gelu(x: Tensor, call: dict[str, Any]) -> bool:
+    return call.get("approximate", "none") in ("none", "tanh") and "out" not in call
+
+
+def _attention(q: Tensor, call: dict[str, Any]) -> bool:
+    k, v, mask = call.get("key"), call.get("value"), call.get("attn_mask")
+    if not (isinstance(k, Tensor) and isinstance(v, Tensor) and q.dim() == 4 and k.shape == v.shape):
+        return False
+    if q.shape[:2] != k.shape[:2] or q.shape[-1] != k.shape[-1] or not q.dtype == k.dtype == v.dtype:
+        return False
+    scores = (*q.shape[:3], k.shape[2])
+    if mask is None:
+        return True
+    fits = isinstance(mask, Tensor) and mask.dim() <= 4 and mask.dtype in (torch.bool, q.dtype)
+    return fits and all(m in (1, s) for m, s in zip(reversed(mask.shape), reversed(scores), strict=False))
+
+
+_CHECKS: dict[str, Callable[[Tensor, dict[str, Any]], bool]] = {
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "dropout": _dropout,
+    "gelu": _gelu,
+    "scaled_dot_product_attention": _attention,
+}

@@ -1,0 +1,51 @@
+"""In whose forward the program is: the stack of modules whose calls have begun and not ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class ModuleStack:
+    """Follows the calls of modules by global hooks, for as long as it is entered.
+
+    Args:
+        model: the module names are paths in; modules that are not in it take their caller's.
+
+    Attributes:
+        names: paths by the ``id`` of the module.
+        path: names of the modules whose forward runs, outermost first.
+        ran: names of the modules that were called.
+        deepest: the module called last; where an error came from.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names = {id(m): name for name, m in model.named_modules()}
+        self.path: list[str] = [""]
+        self.ran: set[str] = set()
+        self.deepest = ""
+        self._handles: list[Any] = []
+
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        name = self.names.get(id(module), self.path[-1])
+        self.ran.add(name)
+        self.path.append(name)
+        self.deepest = name
+
+    def _leave(self, _module: nn.Module, _args: Any, _out: Any) -> None:
+        if len(self.path) > 1:
+            self.path.pop()
+
+    def __enter__(self) -> ModuleStack:
+        hooks = torch.nn.modules.module
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._enter),
+            hooks.register_module_forward_hook(self._leave, always_call=True),
+        ]
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for handle in self._handles:
+            handle.remove()

@@ -1,0 +1,403 @@
+"""Records the calls of one forward with their data flow.
+
+The recorder is a ``TorchFunctionMode``: it sees calls at the level at which a watch later reaches the same calls, so
+*the n-th call of a function here is the n-th call of that function in a run*. Tensors are followed by object; an op
+that changes its argument in place makes a new version of the same object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from skipgrad.finder import ops as table
+from skipgrad.finder.calls import data_of, facts, place_of, qualified_name, version_of, written_by
+from skipgrad.finder.meta import without_arithmetic
+from skipgrad.finder.modules import ModuleStack
+from skipgrad.finder.rules import NO_RULES, Rules, resolved
+from skipgrad.finder.trace import Node, Trace, tensors_in
+
+UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
+_FUSED = ("addcmul", "addmm", "baddbmm", "addbmm", "addmv")  # an add and a product in one call
+
+
+class Recorder(TorchFunctionMode):
+    """Turns the calls made while it is entered into a `Trace`.
+
+    Args:
+        learned: names of parameters by the ``id`` of the tensor that stands for them in this run.
+        stack: tells the module a call stands in.
+        constants: tensors the model owns that are not learned (buffers and the like).
+        rules: a user's own, before the table's.
+
+    Attributes:
+        trace: what was recorded.
+        unseen: a tensor turned up that no call seen here had made: something computed below this level.
+    """
+
+    def __init__(
+        self,
+        learned: dict[int, str],
+        stack: ModuleStack,
+        constants: Iterable[torch.Tensor] = (),
+        rules: Rules = NO_RULES,
+    ) -> None:
+        super().__init__()
+        self.trace = Trace()
+        self.unseen = False
+        self._stack, self._learned, self._rules = stack, learned, rules
+        self._constants = {id(t) for t in constants}
+        self._at: dict[int, int] = {}  # id of a tensor -> node of its present version
+        self._keep: list[torch.Tensor] = []  # so that no id is used twice
+        self._view_of: dict[int, torch.Tensor] = {}
+        self._places: dict[Any, torch.Tensor] = {}  # where a tensor's values lie -> the tensor; filled up when asked
+        self._placed = 0
+        self._entered = 0
+        self._apart = 0  # inside something that counts as one op, or is run in an op's place: its calls have no number
+        self._inside = 0  # inside a call that is being recorded: what it is made of is not
+        self._silent = 0  # inside something that counts as one op: its calls are counted only
+
+    # A model that calls itself enters the mode again; recorded once is enough.
+    def __enter__(self) -> Recorder:
+        self._entered += 1
+        if self._entered == 1:
+            super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._entered -= 1
+        if self._entered == 0:
+            super().__exit__(*exc)
+
+    # -- nodes -------------------------------------------------------------------------------------
+    def _add(self, **kw: Any) -> Node:
+        node = Node(i=len(self.trace.nodes), **kw)
+        self.trace.nodes.append(node)
+        return node
+
+    def _bind(self, tensor: torch.Tensor, node: Node) -> None:
+        self._at[id(tensor)] = node.i
+        self._keep.append(tensor)
+
+    def input(self, tensor: torch.Tensor) -> None:
+        """Registers a tensor the model is called with."""
+        node = self._add(op="input", cls="input", role="activation", **facts(tensor))
+        self._bind(tensor, node)
+
+    def node_of(self, tensor: torch.Tensor) -> int:
+        """The node a tensor holds now; a learned tensor or a constant is registered at its first use."""
+        at = self._at.get(id(tensor))
+        if at is not None:
+            return at
+        name = self._learned.get(id(tensor))
+        if name is None and id(tensor) not in self._constants:
+            same = self._same_place(tensor)
+            if same is not None:
+                return self._at[id(same)]
+            if tensor.is_leaf and tensor.requires_grad:
+                name = UNREGISTERED
+            else:
+                self.unseen = True
+        role = "param" if name is not None else "const"
+        node = self._add(op=role, cls=role, role=role, params=(name,) if name else (), **facts(tensor))
+        self._bind(tensor, node)
+        return node.i
+
+    def _same_place(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """A recorded tensor whose values lie where this one's do: another object for the same values.
+
+        Autograd and ``vmap`` make such objects below the level of the recorder.
+        """
+        for kept in self._keep[self._placed :]:
+            place = place_of(kept)
+            if place is not None:
+                self._places[place] = kept
+        self._placed = len(self._keep)
+        place = place_of(tensor)
+        return None if place is None else self._places.get(place)
+
+    # -- calls -------------------------------------------------------------------------------------
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        raw = getattr(func, "__name__", None) or str(func)
+        if raw in ("__get__", "__set__", "__delete__"):
+            return self._attribute(func, raw, args, kwargs)
+        if self._silent:
+            out = func(*args, **kwargs)
+            self._count(raw, args[0] if raw == "__setitem__" else out)
+            return out
+        given = list(tensors_in((args, kwargs)))
+        op = table.canonical(raw)
+        rule = self._rules.op(op, qualified_name(func)) if self._rules.ops else None
+        if callable(rule):
+            return self._instead(rule, raw, args, kwargs)
+        versions = [version_of(t) for t in given]
+        out = without_arithmetic(raw, args, kwargs)
+        if out is None:
+            self._inside += 1
+            try:
+                out = func(*args, **kwargs)
+            finally:
+                self._inside -= 1
+        if raw == "__iter__":
+            out = list(out)
+        results = args[0] if raw == "__setitem__" else out
+        changed = [t for t, v in zip(given, versions, strict=True) if version_of(t) != v]
+        if not changed:
+            changed = [args[0]] if raw == "__setitem__" else written_by(func, args)
+        number = self._count(raw, results)
+        if number is not None:
+            call = None if self._apart else (raw, number)
+            self._record(op, call, given, changed, results, kwargs, args, rule)
+        return iter(out) if raw == "__iter__" else out
+
+    def _attribute(self, func: Any, raw: str, args: Any, kwargs: Any) -> Any:
+        out = func(*args, **kwargs)
+        if raw == "__get__" and isinstance(out, torch.Tensor) and not self._silent:
+            new = id(out) not in self._at and id(out) not in self._learned
+            given = list(tensors_in((args, kwargs)))
+            if new and given and out is not given[0]:
+                self._record("T", None, given, [], out, {}, args)
+        return out
+
+    def _count(self, raw: str, results: Any) -> int | None:
+        """How many calls of this function came before; None for a call that makes no tensor."""
+        if not any(True for _ in tensors_in(results)):
+            return None
+        number = self.trace.calls[raw]
+        if not self._apart or self._silent:
+            self.trace.calls[raw] += 1
+        return number
+
+    def _instead(self, function: Any, raw: str, args: Any, kwargs: Any) -> Any:
+        """Runs a user's function in the place of an op, and records what it does."""
+        self._apart += 1
+        try:
+            self._entered += 1  # stays entered inside, where torch has popped the mode
+            with _Again(self):
+                out = function(*args, **kwargs)
+        finally:
+            self._apart -= 1
+            self._entered -= 1
+        if not self._apart:
+            self._count(raw, out)
+        return out
+
+    def _record(
+        self,
+        op: str,
+        call: tuple[str, int] | None,
+        given: list[torch.Tensor],
+        changed: list[torch.Tensor],
+        results: Any,
+        kwargs: dict[str, Any],
+        args: Any,
+        rule: str | None = None,
+        params: tuple[str, ...] = (),
+    ) -> None:
+        outs = list(tensors_in(results))
+        held = tuple(self.node_of(t) for t in given)
+        fresh = [t for t in outs if not any(t is g for g in given) or any(t is c for c in changed)]
+        if not fresh:  # ``x.to(dtype)`` that had nothing to do
+            return
+        nodes = self.trace.nodes
+        op, cls = self._meaning(op, rule, held, outs, isinstance(results, torch.Tensor))
+        data = data_of(op, held)
+        ins = tuple(dict.fromkeys(h for h in data if nodes[h].role == "activation"))
+        learned = (p for h in data if nodes[h].role == "param" for p in nodes[h].params)
+        params = tuple(dict.fromkeys((*learned, *params)))
+        role = "activation" if ins else "param" if params else "const"
+        looked = tuple(dict.fromkeys(n for h in held if nodes[h].role == "const" for n in nodes[h].looked))
+        if cls == "constant":
+            looked = (*looked, *ins) if op in table.LOOKS else ()
+            role, ins, params = "const", (), ()
+        common: dict[str, Any] = {
+            "module": self._stack.path[-1],
+            "params": params,
+            "role": role,
+            "inplace": bool(changed),
+            "call": call,
+            "given": len(given),
+            "looked": looked if role == "const" else (),
+        }
+        if op in _FUSED and nodes[held[0]].role == "activation":
+            inner = "mul" if op == "addcmul" else "matmul"
+            product = self._product(inner, held[1:], common, outs[0])
+            both = tuple(n for n in (held[0], product.i) if nodes[n].role == "activation")
+            node = self._add(
+                op="add", cls="add", args=(held[0], product.i), ins=both, real=1,
+                **{**common, "params": ()}, **facts(outs[0]),
+            )  # fmt: skip
+        else:
+            if op in _FUSED:
+                cls = "scaled" if op == "addcmul" else "matrix"
+            node = self._add(op=op, cls=cls, args=held, ins=ins, **common, **facts(outs[0]))
+        if cls == "add":
+            node.number = float(kwargs["alpha"]) if isinstance(kwargs.get("alpha"), (int, float)) else 1.0
+        if cls == "cat" and op != "setitem":
+            dim = kwargs.get("dim", args[1] if len(args) > 1 and isinstance(args[1], int) else 0)
+            node.dim = int(dim) % max(1, len(node.shape))
+        if op == "sum" and len(ins) == 1 and nodes[ins[0]].cls == "stack":
+            node.batched = len(node.shape) == len(nodes[ins[0]].shape) - 1
+        if isinstance(results, torch.Tensor):
+            self._rebind(results, node, given, changed)
+        else:
+            for k, tensor in enumerate(outs):
+                part = self._add(
+                    op="output", cls="identity", args=(node.i,), ins=(node.i,) if role == "activation" else (),
+                    role=role, params=params if role == "param" else (), module=node.module, call=call, result=k,
+                    **facts(tensor),
+                )  # fmt: skip
+                self._rebind(tensor, part, given, changed)
+        if call and cls in ("identity", "slice") and given:
+            for tensor in outs:
+                if tensor is not given[0]:
+                    self._view_of[id(tensor)] = given[0]
+
+    def _meaning(
+        self, op: str, rule: str | None, held: tuple[int, ...], outs: list[torch.Tensor], single: bool
+    ) -> tuple[str, str]:
+        """What a call is: the op, and its class; the user's rule before the table's."""
+        nodes = self.trace.nodes
+        if rule is not None:
+            like, cls = resolved(rule)
+            return like or (cls if cls == "add" else op if table.class_of(op) == cls else f"{op}*"), cls
+        cls = table.class_of(op)
+        if cls is None:
+            if any(nodes[h].role == "activation" for h in held):
+                self.trace.unknown[(op, self._stack.path[-1])] += 1
+            return op, "nonlinear"
+        if op in ("max", "min") and not single:
+            return f"a{op}", "pool"  # over a dimension; of two tensors it is a maximum
+        if op == "setitem" and len(held) == 2:
+            return op, self._written_class(held[0])
+        if cls == "identity" and held and nodes[held[0]].floating and not facts(outs[0])["floating"]:
+            return op, "nonlinear"  # a cast to whole numbers
+        return op, cls
+
+    def _product(self, op: str, held: tuple[int, ...], common: dict[str, Any], out: torch.Tensor) -> Node:
+        nodes = self.trace.nodes
+        ins = tuple(dict.fromkeys(h for h in held if nodes[h].role == "activation"))
+        role = "activation" if ins else "param" if common["params"] else "const"
+        cls = "scaled" if op == "mul" else "matrix"
+        return self._add(op=op, cls=cls, args=held, ins=ins, shift=1, **{**common, "role": role}, **facts(out))
+
+    def _rebind(self, tensor: torch.Tensor, node: Node, given: list[torch.Tensor], changed: list[torch.Tensor]) -> None:
+        self._bind(tensor, node)
+        # A change in place through a view changes the tensor it views.
+        seen = 0
+        while any(tensor is c for c in changed) and id(tensor) in self._view_of and seen < 8:
+            base = self._view_of[id(tensor)]
+            old = self.node_of(base)
+            nodes = self.trace.nodes
+            ins = tuple(n for n in (old, node.i) if nodes[n].role == "activation")
+            role = "activation" if ins else nodes[old].role
+            node = self._add(
+                op="slice_scatter", cls=self._written_class(old), args=(old, node.i), ins=ins, role=role,
+                module=node.module, call=None, **facts(base),
+            )  # fmt: skip
+            self._bind(base, node)
+            changed = [*changed, base]
+            tensor, seen = base, seen + 1
+
+    def _written_class(self, old: int) -> str:
+        """What a write into a part of a tensor is: a concat when the tensor holds nothing but such writes."""
+        node = self.trace.nodes[old]
+        fresh = node.cls == "constant" or (node.cls == "cat" and node.op in ("slice_scatter", "setitem"))
+        return "cat" if fresh else "slice"
+
+    # -- things that count as one op ---------------------------------------------------------------
+    @contextlib.contextmanager
+    def whole_modules(self, model: nn.Module) -> Iterator[None]:
+        """Modules that are one op by a user's rule: their calls are counted, and recorded as that op."""
+        handles: list[Any] = []
+        if self._rules.modules:
+            for module in model.modules():
+                if self._rules.module(module) is not None:
+                    handles.append(module.register_forward_pre_hook(self._enter_module))
+                    handles.append(module.register_forward_hook(self._leave_module, with_kwargs=True, always_call=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter_module(self, _module: nn.Module, _args: Any) -> None:
+        self._silent += 1
+
+    def _leave_module(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        self._silent -= 1
+        if self._silent:
+            return
+        learned = (self._learned.get(id(p)) for p in module.parameters())
+        self._stack.path.append(self._stack.names.get(id(module), self._stack.path[-1]))
+        self._record(
+            type(module).__name__, None, list(tensors_in((args, kwargs))), [], out, {}, args,
+            self._rules.module(module), tuple(n for n in learned if n),
+        )  # fmt: skip
+        self._stack.path.pop()
+
+    @contextlib.contextmanager
+    def functions(self) -> Iterator[None]:
+        """Sees the results of ``torch.autograd.Function``s, whose insides may be hidden from torch (NumPy, kernels)."""
+        recorder, before = self, torch.autograd.Function.__dict__["apply"]
+
+        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            return recorder._function(cls.__name__, before.__get__(None, cls), args, kwargs)
+
+        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            torch.autograd.Function.apply = before
+
+    def _function(self, name: str, run: Any, args: Any, kwargs: Any) -> Any:
+        if self._inside or not self._entered:
+            return run(*args, **kwargs)
+        rule = self._rules.op(name) if self._rules.ops else None
+        if callable(rule):
+            return self._instead(rule, name, args, kwargs)
+        self._silent += rule is not None
+        try:
+            out = run(*args, **kwargs)
+        finally:
+            self._silent -= rule is not None
+        if self._silent:
+            return out
+        given = list(tensors_in((args, kwargs)))
+        seen = [self._at.get(id(t)) for t in tensors_in(out)]
+        hidden = any(at is None or self.trace.nodes[at].role != "activation" for at in seen)
+        moved = any(self.trace.nodes[self.node_of(t)].role == "activation" for t in given)
+        if rule is not None or (seen and hidden and moved):
+            self._record(name, None, given, [], out, {}, args, rule)
+        return out
+
+
+class _Again:
+    """Enters a mode inside its own handler, where torch has popped it."""
+
+    def __init__(self, mode: TorchFunctionMode) -> None:
+        self._mode = mode
+
+    def __enter__(self) -> None:
+        TorchFunctionMode.__enter__(self._mode)
+
+    def __exit__(self, *exc: Any) -> None:
+        TorchFunctionMode.__exit__(self._mode, *exc)
+
+
+class Surface(TorchDispatchMode):
+    """Brings up to the recorder what is computed below it: TorchScript programs and compiled extensions.
+
+    A call that the recorder has seen runs with the recorder's mode popped; any other op arrives here with the mode in
+    place, and calling it again from Python makes it seen.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,94 @@
+"""What a user knows better than the table of ops: rules of their own, without editing the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from skipgrad.core import BadInput, Skip
+from skipgrad.core.registry import nearest
+from skipgrad.finder import ops as table
+
+Rule = str | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules that come before the finder's own.
+
+    Attributes:
+        ops: what an op is, by its name: ``"fused_add"``, by its qualified name: ``"mylib::fused_add"``, or by the name
+            of a ``torch.autograd.Function`` class, which is then one op. The value is
+
+            - a class of the finder's table (``"add"``, ``"identity"``, ``"scaled"``, ``"slice"``, ``"pool"``,
+              ``"resample"``, ``"matrix"``, ``"cat"``, ``"nonlinear"``, ``"constant"`` …);
+            - the name of an op it knows, which it is like (``"silu"``, ``"layer_norm"``);
+            - a function of the same arguments written in ordinary torch ops, which is run in its place while the model
+              is traced: for ops that do several things at once, or cannot run on tensors without values.
+        modules: the same for modules, by class or by class name: a call of such a module counts as *one* op of that
+            class, with all its parameters.
+        keep: has the last word on every skip found; one it says False to is left out, and a note says so.
+
+    Raises:
+        BadInput: a class or op that does not exist.
+
+    Example:
+        >>> rules = Rules(ops={"mylib::add_and_scale": "add"}, keep=lambda skip: skip.span > 1)
+    """
+
+    ops: Mapping[str, Rule] = field(default_factory=dict)
+    modules: Mapping[str | type[nn.Module], str] = field(default_factory=dict)
+    keep: Callable[[Skip], bool] | None = None
+
+    def __post_init__(self) -> None:
+        for what, given in (("op", self.ops), ("module", self.modules)):
+            for key, value in given.items():
+                _require_known(what, key, value)
+
+    def __bool__(self) -> bool:
+        return bool(self.ops or self.modules or self.keep)
+
+    def op(self, name: str, qualified: str = "") -> Rule | None:
+        """The rule for an op, by its qualified name before its canonical one."""
+        return self.ops.get(qualified) or self.ops.get(name)
+
+    def module(self, module: nn.Module) -> str | None:
+        """The rule for a module: of the nearest class in its line of descent."""
+        if self.modules:
+            for cls in type(module).__mro__:
+                rule = self.modules.get(cls) or self.modules.get(cls.__name__)
+                if rule is not None:
+                    return rule
+        return None
+
+
+NO_RULES = Rules()
+
+
+def resolved(rule: str) -> tuple[str | None, str]:
+    """(op it is like, class) of a rule given as text.
+
+    >>> resolved("silu"), resolved("identity")
+    (('silu', 'nonlinear'), (None, 'identity'))
+    """
+    if rule in table.CLASS_OF and rule not in table.CLASSES:
+        return rule, table.CLASS_OF[rule]
+    return None, rule
+
+
+def _require_known(what: str, key: Any, value: Any) -> None:
+    name = key if isinstance(key, str) else getattr(key, "__name__", str(key))
+    if what == "op" and callable(value):
+        return
+    if not isinstance(value, str) or (value not in table.CLASSES and value not in table.CLASS_OF):
+        known = [*sorted(table.CLASSES), *sorted(table.CLASS_OF)]
+        raise BadInput(
+            f"adding a rule for the {what} {name!r}",
+            received=repr(value),
+            todo=f"give one of {', '.join(sorted(table.CLASSES))}, or the name of a known op"
+            + (" or a function in its place" if what == "op" else "")
+            + (f"; {nearest(value, known)}" if isinstance(value, str) else ""),
+        )

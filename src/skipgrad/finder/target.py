@@ -1,0 +1,180 @@
+"""What `find` may be given, as the module it traces: modules as they are, wrapped, exported – and functions."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from skipgrad.core import BadInput
+
+_DEPTH = 3  # how deep modules are looked for in what a function holds: lists of lists, objects of objects
+
+
+def unwrap(model: Any) -> Any:
+    """What a user wrote, inside ``torch.compile`` and DistributedDataParallel."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+class Called(nn.Module):
+    """A function as a module: the modules and the learned tensors it holds are its own.
+
+    Args:
+        function: what the forward calls.
+        held: modules and parameters by name.
+    """
+
+    def __init__(self, function: Callable[..., Any], held: Mapping[str, nn.Module | nn.Parameter]) -> None:
+        super().__init__()
+        self._function = function
+        for name, thing in held.items():
+            if isinstance(thing, nn.Module):
+                self.add_module(name, thing)
+            else:
+                self.register_parameter(name, thing)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+
+def as_module(model: Any) -> nn.Module:
+    """The module to trace.
+
+    Raises:
+        BadInput: nothing that can be called with tensors.
+    """
+    inner = unwrap(model)
+    if isinstance(inner, torch.export.ExportedProgram):
+        return inner.module()
+    if isinstance(inner, nn.Module):
+        return inner
+    owner = getattr(inner, "__self__", None)
+    if isinstance(inner, types.MethodType) and isinstance(owner, nn.Module):
+        return _by_method(owner, inner.__func__)
+    if callable(inner) and not isinstance(inner, type):
+        return Called(inner, dict(_held(inner)))
+    raise BadInput(
+        "looking for skip connections",
+        received=f"a {type(model).__name__}: {str(model)[:80]}",
+        todo="pass a torch.nn.Module, an exported program, or a function that calls modules"
+        + (f"; this is the class itself: build one with {model.__name__}(…)" if isinstance(model, type) else ""),
+    )
+
+
+def name_of(model: Any) -> str:
+    """What a model is called when nobody named it: its class, or the function's name."""
+    inner = unwrap(model)
+    if isinstance(inner, torch.jit.ScriptModule):
+        return str(cast(Any, inner).original_name)
+    if isinstance(inner, nn.Module):
+        return type(inner).__name__
+    owner = getattr(inner, "__self__", None)
+    if isinstance(inner, types.MethodType) and isinstance(owner, nn.Module):
+        return type(owner).__name__ + ("" if inner.__name__ == "forward" else f".{inner.__name__}")
+    name = getattr(inner, "__name__", None) or type(inner).__name__
+    return "function" if name == "<lambda>" else name
+
+
+def holds_script(model: nn.Module) -> bool:
+    """Whether there is TorchScript in a model: its parameters cannot be swapped, nor its insides seen by name."""
+    return any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
+
+
+def exported_paths(model: nn.Module) -> dict[tuple[str, int], str]:
+    """Where the calls of an exported program stood in the model it was exported from, by function and number.
+
+    Empty for anything else.
+    """
+    if not isinstance(model, torch.fx.GraphModule):
+        return {}
+    out: dict[tuple[str, int], str] = {}
+    seen: Counter[str] = Counter()
+    for node in model.graph.nodes:
+        if node.op != "call_function" or not _makes_tensor(node.meta.get("val")):
+            continue
+        raw = getattr(node.target, "__name__", str(node.target))
+        stack = node.meta.get("nn_module_stack")
+        if stack:
+            out[raw, seen[raw]] = list(stack.values())[-1][0].removeprefix("L['self'].").removeprefix("L['self']")
+        seen[raw] += 1
+    return out
+
+
+def _makes_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) or (isinstance(value, list | tuple) and any(map(_makes_tensor, value)))
+
+
+def _by_method(owner: nn.Module, function: Callable[..., Any]) -> nn.Module:
+    """A module that runs another of its methods when it is called: names stay those of the module."""
+    if function in (type(owner).forward, type(owner).__call__, nn.Module.__call__):
+        return owner
+    twin = copy.copy(owner)
+    twin.__dict__["forward"] = types.MethodType(function, twin)
+    return twin
+
+
+def _held(function: Any) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+    """Modules and parameters a function reaches: what it closes over, its globals, its arguments, its object."""
+    seen: set[int] = set()
+    taken: set[str] = set()
+    for name, thing in _reached(function, "", 0, seen):
+        safe = (name or "model").replace(".", "_").replace("<", "").replace(">", "")
+        while safe in taken or hasattr(nn.Module, safe):
+            safe += "_"
+        taken.add(safe)
+        yield safe, thing
+
+
+def _reached(thing: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+    if depth > _DEPTH or id(thing) in seen:
+        return
+    seen.add(id(thing))
+    inner = unwrap(thing) if isinstance(thing, nn.Module) else thing
+    if isinstance(inner, nn.Module):
+        yield name, inner
+        return
+    if isinstance(inner, torch.Tensor):
+        if isinstance(inner, nn.Parameter):
+            yield name, inner
+        return
+    for key, value in _parts(inner):
+        yield from _reached(value, f"{name}_{key}" if name else key, depth + 1, seen)
+
+
+def _parts(thing: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(thing, functools.partial):
+        yield "", thing.func
+        yield from ((str(i), a) for i, a in enumerate(thing.args))
+        yield from thing.keywords.items()
+    elif isinstance(thing, types.MethodType):
+        yield "", thing.__self__
+        yield "", thing.__func__
+    elif inspect.isfunction(thing):
+        code = thing.__code__
+        for key, cell in zip(code.co_freevars, thing.__closure__ or (), strict=False):
+            try:
+                yield key, cell.cell_contents
+            except ValueError:  # a cell that is still empty
+                continue
+        yield from ((str(i), d) for i, d in enumerate(thing.__defaults__ or ()))
+        yield from (thing.__kwdefaults__ or {}).items()
+        yield from ((n, thing.__globals__[n]) for n in code.co_names if n in thing.__globals__)
+    elif isinstance(thing, Mapping):
+        yield from ((str(k), v) for k, v in thing.items())
+    elif isinstance(thing, list | tuple):
+        yield from ((str(i), v) for i, v in enumerate(thing))
+    elif not isinstance(thing, type | types.ModuleType | str | bytes) and hasattr(thing, "__dict__"):
+        yield from vars(thing).items()
