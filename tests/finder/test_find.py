@@ -246,7 +246,7 @@ def test_a_model_that_looks_at_values_is_traced_without_them_where_it_knows_how(
 
 
 def test_weights_beyond_memory_are_not_built_and_the_first_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sg.finder, "_free", lambda: 400.0)
+    monkeypatch.setattr("skipgrad.finder._free", lambda: 400.0)
     built: list[str] = []
 
     class Large(nn.Module):

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import skipgrad as sg
 from skipgrad.core import ModelError, SkipGraph
+from skipgrad.finder import find_in_call
 
 X = torch.linspace(-1, 1, 16).reshape(2, 8)
 
@@ -116,7 +117,7 @@ def test_a_scripted_function() -> None:
         fused = torch.jit.script(_add_relu)
     model = One(lambda self, x: fused(x, self.f(x)))
     assert brief(sg.find(model, X)) == ONE
-    assert brief(sg.finder.find_in_call(model, (X,), {}, how="real")) == ONE
+    assert brief(find_in_call(model, (X,), {}, how="real")) == ONE
 
 
 def _add_relu(x: Tensor, y: Tensor) -> Tensor:
@@ -342,6 +343,14 @@ def test_quantized_layers_are_listed_as_not_understood() -> None:
     assert {u.module for u in graph.unknown} == {f"blocks.{k}.{p}" for k in (0, 1) for p in "ab"}
 
 
+def test_lazy_modules_stay_lazy() -> None:
+    model = One(lambda self, x: x + self.g(x), g=nn.LazyLinear(8))
+    assert [s.branches for s in sg.find(model, X)] == [(("g",),)]
+    assert isinstance(model.g, nn.LazyLinear)
+    with pytest.raises(ModelError, match="lazy"):
+        sg.find(model, X.to("meta"))
+
+
 # -- modes -----------------------------------------------------------------------------------------
 
 
@@ -389,9 +398,21 @@ def test_the_shapes_told_without_torch_are_torchs() -> None:
     nodes = {
         how: [(n.op, n.cls, n.role, n.shape, n.dtype, n.args, n.call) for n in graph.trace.trace.nodes]
         for how in ("real", "")
-        for graph in [sg.finder.find_in_call(Norms(), (x,), {}, how=how)]
+        for graph in [find_in_call(Norms(), (x,), {}, how=how)]
     }
     assert nodes["real"] == nodes[""]
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+@pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_cells_too(cell: type[nn.Module], both_ways: bool) -> None:
+    model = cell(8, 6, num_layers=2, batch_first=True, bidirectional=both_ways)
+    told = [
+        [(n.op, n.cls, n.role, n.shape, n.dtype, n.args, n.call) for n in graph.trace.trace.nodes]
+        for how in ("real", "")
+        for graph in [find_in_call(model, (torch.rand(2, 5, 8),), {}, how=how)]
+    ]
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +427,7 @@ def test_the_shapes_told_without_torch_are_torchs() -> None:
 )
 def test_norms_that_would_raise_do_so(layer: nn.Module, shape: tuple[int, ...], words: str) -> None:
     with pytest.raises(ModelError, match=words):
-        sg.finder.find_in_call(layer, (torch.zeros(shape),), {})
+        find_in_call(layer, (torch.zeros(shape),), {})
 
 
 def test_nothing_is_left_of_the_hooks() -> None:

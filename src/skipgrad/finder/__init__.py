@@ -19,7 +19,7 @@ from skipgrad.core.units import memory
 from skipgrad.finder.build import Found, build
 from skipgrad.finder.rules import NO_RULES, Rules
 from skipgrad.finder.run import is_tracing, signature, trace
-from skipgrad.finder.target import as_module, name_of, unwrap
+from skipgrad.finder.target import as_module, built_up, name_of, unwrap
 from skipgrad.finder.trace import describe
 
 __all__ = ["NO_RULES", "Found", "Rules", "find", "find_built", "find_in_call", "is_tracing", "signature", "unwrap"]
@@ -52,7 +52,7 @@ def find(model: Any, *args: Any, rules: Rules = NO_RULES, **kwargs: Any) -> Skip
         >>> len(sg.find(torchvision.models.resnet18(), torch.zeros(1, 3, 224, 224)))
         8
     """
-    module = as_module(model)
+    module = built_up(as_module(model), args, kwargs)
     try:
         graph = find_in_call(module, args, kwargs, rules=rules)
     except ModelError as failure:

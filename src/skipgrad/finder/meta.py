@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # type: ignore[attr-defined]
 
+_CELLS = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 _NAMES = {
     "batch_norm": ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
     "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
@@ -23,11 +24,13 @@ _NAMES = {
 }
 
 
-def without_arithmetic(raw: str, args: Any, kwargs: Any) -> Tensor | None:
+def without_arithmetic(raw: str, args: Any, kwargs: Any) -> Any:
     """The result of the call of the function `raw`, or None where the op itself has to say.
 
-    The result has shape, dtype and strides like the first argument, and is an activation of autograd as it would be.
+    Shape and dtype are those it would have, and it is an activation of autograd as it would be.
     """
+    if raw in _CELLS:
+        return _recurrent(raw, args) if len(args) == 9 and not kwargs else None
     names = _NAMES.get(raw)
     if names is None or len(args) > len(names):
         return None
@@ -36,6 +39,19 @@ def without_arithmetic(raw: str, args: Any, kwargs: Any) -> Tensor | None:
     if type(x) is not Tensor or not x.is_meta or not x.is_floating_point() or _functorch.maybe_get_level(x) >= 0:
         return None
     return x.clone() if _CHECKS[raw](x, call) else None
+
+
+def _recurrent(raw: str, args: Any) -> Any:
+    """Output and last states of ``lstm(x, states, weights, biases, layers, dropout, training, both_ways, ‥)``."""
+    x, states, bidirectional = args[0], args[1], args[7]
+    first = states[0] if isinstance(states, tuple | list) and states else states
+    if not isinstance(first, Tensor) or type(x) is not Tensor or x.dim() != 3 or x.shape[-1] == 0:
+        return None  # packed sequences among others
+    if not (x.is_meta and first.is_meta and first.dim() == 3 and bool(args[2]) and args[2][0].shape[-1] == x.shape[-1]):
+        return None
+    width = first.shape[-1] * (2 if bidirectional else 1)
+    out = x.narrow(-1, 0, 1).expand(*x.shape[:-1], width).clone()
+    return (out, *(s.clone() for s in states)) if raw == "lstm" else (out, first.clone())
 
 
 def _like(t: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:

@@ -12,8 +12,10 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
 
-from skipgrad.core import BadInput
+from skipgrad.core import BadInput, ModelError
+from skipgrad.finder.trace import describe
 
 _DEPTH = 3  # how deep modules are looked for in what a function holds: lists of lists, objects of objects
 
@@ -74,6 +76,27 @@ def as_module(model: Any) -> nn.Module:
     )
 
 
+def built_up(model: nn.Module, args: Any, kwargs: Any) -> nn.Module:
+    """A copy whose lazy modules have their shapes, from one real call; the model itself when it has none that wait.
+
+    Raises:
+        ModelError: the call raised.
+    """
+    if not any(isinstance(t, UninitializedTensorMixin) for t in (*model.parameters(), *model.buffers())):
+        return model
+    twin = copy.deepcopy(model)
+    try:
+        with torch.no_grad():
+            twin(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - whatever a user's forward raises
+        raise ModelError(
+            f"running {type(model).__name__} once, on a copy, for its lazy modules to take their shapes",
+            received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {error}",
+            todo="give real tensors of the shape the model wants, or call the model once before",
+        ) from error
+    return twin
+
+
 def name_of(model: Any) -> str:
     """What a model is called when nobody named it: its class, or the function's name."""
     inner = unwrap(model)
@@ -84,7 +107,7 @@ def name_of(model: Any) -> str:
     owner = getattr(inner, "__self__", None)
     if isinstance(inner, types.MethodType) and isinstance(owner, nn.Module):
         return type(owner).__name__ + ("" if inner.__name__ == "forward" else f".{inner.__name__}")
-    name = getattr(inner, "__name__", None) or type(inner).__name__
+    name = str(getattr(inner, "__name__", None) or type(inner).__name__)
     return "function" if name == "<lambda>" else name
 
 
