@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from skipgrad.core import BadInput, ModelError
 from skipgrad.finder.trace import describe
@@ -82,13 +82,13 @@ def built_up(model: nn.Module, args: Any, kwargs: Any) -> nn.Module:
     Raises:
         ModelError: the call raised.
     """
-    if not any(isinstance(t, UninitializedTensorMixin) for t in (*model.parameters(), *model.buffers())):
+    if not any(map(is_lazy, (*model.parameters(), *model.buffers()))):
         return model
     twin = copy.deepcopy(model)
     try:
         with torch.no_grad():
             twin(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - whatever a user's forward raises
+    except Exception as error:
         raise ModelError(
             f"running {type(model).__name__} once, on a copy, for its lazy modules to take their shapes",
             received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {error}",
