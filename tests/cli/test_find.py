@@ -230,3 +230,20 @@ def test_as_a_stranger_would(shell: Any, net: str) -> None:
     done = shell("find", net, "--input", "1,3,8,8", "--json")
     assert (done.status, done.err) == (0, "")
     assert len(json.loads(done.out)["skips"]) == 2
+
+
+def test_rules_of_ones_own(cli: Any, net: str) -> None:
+    own = Path(net.rpartition(":")[0])
+    own.write_text(
+        own.read_text() + "\nimport skipgrad\n\ndef rules():\n    return skipgrad.Rules(keep=lambda skip: skip.name == '1')\n"
+        "\ndef none():\n    return 3\n"
+    )
+    done = cli("find", net, "--input", "1,3,8,8", "--rules", f"{own}:rules")
+    assert (done.status, done.err) == (0, "")
+    assert "1 skip connection: 1 identity add" in done.out
+    assert "left out by the rule keep=" in done.out
+    for name, words in (("none", "it returned int"), ("nothing", "no 'nothing' in it")):
+        done = cli("find", net, "--rules", f"{own}:{name}")
+        assert done.status == 1
+        assert words in done.err
+        assert "Traceback" not in done.err

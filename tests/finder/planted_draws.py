@@ -182,7 +182,7 @@ class Draw:
         to = branches[0].out(ctx, shape)
         heavy = min(len(self.told(shape, branch).weights) for branch in branches)
         merge = self.pick(merges)
-        merge = "+=" if merge == "method" and self.cut else merge
+        merge = "+" if merge in ("+=", "method") and self.cut else merge
         concat = merge in (*CATS, "hstack", "pairs")
         a, b, before, after = shape[ctx.axis], to[ctx.axis], size_of(ctx, shape), size_of(ctx, to)
         channels = "same" if a == b else "fewer" if b < a else "more"

@@ -19,6 +19,10 @@ Format = Annotated[
     Name | None,
     Parameter(help="table (when not given), json, or a drawing: mermaid, dot (Graphviz), svg"),
 ]
+RulesRef = Annotated[
+    str | None,
+    Parameter(help="your own rules: file.py:callable or package.module:callable that returns skipgrad.Rules"),
+]
 Out = Annotated[Path | None, Parameter(help="write the answer to this file; one that is there is replaced")]
 Suggest = Annotated[
     bool, flag("also list where a skip could be added, and the shortcuts that are not clean, with reasons")
@@ -33,6 +37,7 @@ def find(
     model_arg: ModelArgs = None,
     format: Format = None,
     json: Json = False,
+    rules: RulesRef = None,
     out: Out = None,
     suggest: Suggest = False,
 ) -> int:
@@ -41,12 +46,13 @@ def find(
     shape, args = input_shape(input), model_args(model_arg)
 
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
-    from skipgrad.finder import find_built
-    from skipgrad.models import resolve_model
+    from skipgrad.finder import NO_RULES, find_built
+    from skipgrad.models import resolve_model, resolve_rules
 
     with stdout_is_ours():
         source = resolve_model(model, args)
-        graph = find_built(source.build, lambda device: source.example(shape, device), label=model)
+        own = NO_RULES if rules is None else resolve_rules(rules)
+        graph = find_built(source.build, lambda device: source.example(shape, device), label=model, rules=own)
     if chosen == "table" and out is None:
         show_graph(graph, answer_console(rows=True), model, suggest=suggest)
         return 0
