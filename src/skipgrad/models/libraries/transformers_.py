@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from skipgrad.core import ModelError, UnknownName, nearest
 from skipgrad.models.libraries._extra import optional
-from skipgrad.models.source import ROLE_NAMES, Inputs, ModelSource, Role, ids, image, shorten
+from skipgrad.models.libraries._transformers_inputs import example, main_input
+from skipgrad.models.source import ROLE_NAMES, Inputs, ModelSource, Role, shorten
 
 # Which head a model type gets: the first of these tasks its configuration has a class for.
 _TASKS = (
@@ -97,7 +97,14 @@ def _config(ref: str, config_class: Any, args: dict[str, Any]) -> Any:
 
 
 def _construct(ref: str, config_class: Any, auto: Any, **args: Any) -> Any:
-    return auto.from_config(_config(ref, config_class, args))
+    config = _config(ref, config_class, args)
+    for part in (config, config.get_text_config()):
+        kinds = getattr(part, "layer_types", None) or getattr(part, "layers_block_type", None) or ()
+        if "use_cache" not in args and any("attention" not in kind or kind.startswith("linear") for kind in kinds):
+            part.use_cache = False  # the cache of a model that mixes kinds of layers wants one of softmax attention
+    if getattr(config, "architectures", None) is None:
+        config.architectures = []  # where one type has two classes (DeiT), the auto class loops over it
+    return auto.from_config(config)
 
 
 def _model_class(transformers: Any, config: Any, ref: str, head: str | None) -> tuple[str, Any, Any]:
@@ -112,6 +119,12 @@ def _model_class(transformers: Any, config: Any, ref: str, head: str | None) -> 
         if type(config) in classes:
             found = classes[type(config)]
             return task, getattr(transformers, auto), found[0] if isinstance(found, (tuple, list)) else found
+    for name in sorted(vars(modeling)):
+        classes = getattr(getattr(modeling, name), "_model_mapping", None)
+        if name.startswith("Auto") and classes is not None and type(config) in classes:
+            found = classes[type(config)]
+            task = " ".join(re.findall("[A-Z][a-z]+", name.removeprefix("AutoModel").removeprefix("For"))).lower()
+            return task, getattr(transformers, name), found[0] if isinstance(found, (tuple, list)) else found
     raise ModelError(
         f"resolving the model {ref!r}",
         received=f"{type(config).__name__} configures no model class that AutoModel knows",
@@ -120,8 +133,7 @@ def _model_class(transformers: Any, config: Any, ref: str, head: str | None) -> 
 
 
 def _modality(model_class: Any) -> Any:
-    main = getattr(model_class, "main_input_name", "input_ids")
-    return {"input_ids": "text", "pixel_values": "image"}.get(main, "other")
+    return {"input_ids": "text", "pixel_values": "image"}.get(main_input(model_class), "other")
 
 
 def _reads_both_ways(transformers: Any, task: str, config: Any) -> bool:
@@ -132,31 +144,4 @@ def _reads_both_ways(transformers: Any, task: str, config: Any) -> bool:
 
 def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> Inputs:
     make_config, model_class = source.extra
-    config: Callable[..., Any] = make_config(dict(source.args))
-    parameters = inspect.signature(model_class.forward).parameters
-    main = getattr(model_class, "main_input_name", "input_ids")
-    kwargs: dict[str, Any] = {}
-    if main == "pixel_values":
-        kwargs[main] = image(shape or _pixels(config), device)
-    elif main == "input_features":
-        bins = getattr(config, "num_mel_bins", 80)
-        kwargs[main] = image(shape or (1, bins, 2 * getattr(config, "max_source_positions", 1500)), device)
-    elif main == "input_values":
-        kwargs[main] = image(shape or (1, 16000), device)
-    else:
-        text = getattr(config, "text_config", config)
-        kwargs["input_ids"] = ids(shape or (1, 16), device, getattr(text, "vocab_size", 2))
-        if hasattr(config, "vision_config") and hasattr(config, "text_config") and source.kind == "base":
-            kwargs["pixel_values"] = image(_pixels(config.vision_config), device)  # type: ignore[attr-defined]
-    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in parameters:
-        length = shape if shape is not None and len(shape) == 2 else (1, 16)
-        kwargs["decoder_input_ids"] = ids(length, device, getattr(config, "vocab_size", 2))
-    return (), kwargs
-
-
-def _pixels(config: Any) -> tuple[int, ...]:
-    size = getattr(config, "image_size", None) or 224
-    height, width = (size, size) if isinstance(size, int) else tuple(size)[:2]
-    frames = getattr(config, "num_frames", None)
-    channels = getattr(config, "num_channels", 3)
-    return (1, frames, channels, height, width) if frames else (1, channels, height, width)
+    return (), example(make_config(dict(source.args)), model_class, shape, device)
