@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from skipgrad.core import units
+from skipgrad.core.draw.words import clean as clean  # the report's names come from outside, too
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -34,11 +33,6 @@ def times(value: float | None, digits: int = 2) -> str:
 def spread(pair: tuple[float, float] | None) -> str:
     """The range over the seeds: ``"0.04–0.05×"``; empty when there is none."""
     return "" if pair is None else f"{figure(pair[0], 2)}–{figure(pair[1], 2)}×"
-
-
-def clean(text: Any) -> str:
-    """A text from outside without what would steer a terminal or turn the direction of writing."""
-    return _CONTROL.sub("�", str(text))
 
 
 def short(text: Any, most: int = 64) -> str:

@@ -23,7 +23,7 @@ MANY = 0.5
 
 def judge(measured: Measurements) -> Verdict:
     """Judges branch against skip, forward and backward, over the second half of the steps."""
-    names = [s.name for s in measured.graph.skips if s.kind in ("add", "gate")]
+    names = {s.name for s in measured.graph.skips if s.kind in ("add", "gate")}
     if not names:
         return not_applicable("the net has no add or gate skips")
     rows: dict[str, list[SkipRow]] = defaultdict(list)
