@@ -1,0 +1,130 @@
+"""What `sg.path_spectrum` and its sampled twin return. Plain data, no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from skipgrad.core.errors import BadInput
+
+
+@dataclass(frozen=True)
+class PathSpectrum:
+    """The gradient at a fork, sorted by how many branches it came through: g = c_0 + c_1 + … + c_n.
+
+    Norms are L2 norms over the whole batch tensor. A share is signed: paths that cancel others have one below zero,
+    and single shares may be far above one.
+
+    Attributes:
+        at: the skip whose fork is meant.
+        lengths: path lengths k, from 0 on.
+        norms: ‖c_k‖ per length.
+        shares: ⟨c_k, g⟩ / ‖g‖² per length; with `longer_share` they add up to 1.
+        longer_norm: norm of what came along paths longer than the last of `lengths`; 0 where nothing is left over.
+        longer_share: share of that.
+        grad_norm: ‖g‖, autograd's gradient at the fork.
+        mean_length: signed mean, Σ k·⟨c_k, g⟩ / ‖g‖² over *all* lengths, also those left over.
+        residual: ‖Σ c_k + (what is left over) − g‖ / ‖g‖: the measurement's own error.
+        branches: branch operands that count, over all skips.
+        skips: names of the add skips they belong to, in order of execution of the merges.
+        unsplit: names of skips of other kinds behind the fork; paths through them are not told apart.
+        notes: what was surprising.
+        dtype: of the gradient.
+    """
+
+    at: str
+    lengths: tuple[int, ...]
+    norms: tuple[float, ...]
+    shares: tuple[float, ...]
+    longer_norm: float
+    longer_share: float
+    grad_norm: float
+    mean_length: float
+    residual: float
+    branches: int
+    skips: tuple[str, ...]
+    unsplit: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    dtype: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether no longer paths were left over."""
+        return self.longer_norm == 0.0
+
+    @property
+    def unsigned_mean_length(self) -> float | None:
+        """Σ k·‖c_k‖ / Σ ‖c_k‖, which knows of no cancellation; None where longer paths were left over."""
+        total = sum(self.norms)
+        if not self.complete or not total:
+            return None
+        return sum(k * n for k, n in zip(self.lengths, self.norms, strict=True)) / total
+
+    @property
+    def cancellation(self) -> float:
+        """Σ ‖c_k‖ / ‖g‖: 1 where nothing cancels; norms summed without their signs overstate the gradient by this."""
+        return (sum(self.norms) + self.longer_norm) / self.grad_norm
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `unsigned_mean_length` follows from the rest, and is there for other programs."""
+        return {**asdict(self), "unsigned_mean_length": self.unsigned_mean_length}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """JSON; `from_json` reads it back to an equal record."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> PathSpectrum:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            BadInput: text that is not such JSON.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            data.pop("unsigned_mean_length")
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            return cls(**values)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise BadInput(
+                "reading a PathSpectrum",
+                received=f"text that is none ({type(error).__name__}: {error})",
+                todo="pass what PathSpectrum.to_json() wrote",
+            ) from error
+
+
+@dataclass(frozen=True)
+class SampledSpectrum:
+    """The estimate of Veit et al. (2016): per length, some random paths, their mean times the number of paths.
+
+    `norms` adds up the norms of single paths, as the paper does: an upper bound on ‖c_k‖, as paths cancel.
+    `shares` is an unbiased estimate of the exact shares.
+
+    Attributes:
+        at: the skip whose fork is meant.
+        lengths: path lengths k.
+        paths: how many paths of each length there are.
+        norms: paths · mean ‖path‖ / ‖g‖.
+        norm_errors: standard errors of `norms`.
+        shares: paths · mean ⟨path, g⟩ / ‖g‖².
+        share_errors: standard errors of `shares`.
+        samples: paths drawn per length.
+        grad_norm: ‖g‖, autograd's gradient at the fork.
+        skips: names of the add skips whose branches count.
+    """
+
+    at: str
+    lengths: tuple[int, ...]
+    paths: tuple[int, ...]
+    norms: tuple[float, ...]
+    norm_errors: tuple[float, ...]
+    shares: tuple[float, ...]
+    share_errors: tuple[float, ...]
+    samples: int
+    grad_norm: float
+    skips: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
