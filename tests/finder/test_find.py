@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -263,3 +265,91 @@ def test_weights_beyond_memory_are_not_built_and_the_first_failure_is_told(monke
     assert built == ["meta"]
     assert "DataDependent" in str(caught.value)
     assert "on cpu: MemoryError: its weights would take 288 bytes, and 400 bytes are free" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"),
+    [
+        (lambda x, f, g: torch.stack([x, f], 1).sum(2), []),
+        (lambda x, f, g: torch.stack([x, f], 1).sum(1), [("add", "identity")]),
+        (lambda x, f, g: torch.stack([x, f]).mean(0), [("add", "scaled")]),
+        (lambda x, f, g: torch.sub(other=x, input=f), [("add", "scaled")]),
+        (lambda x, f, g: torch.sub(other=f, input=x), [("add", "identity")]),
+        (lambda x, f, g: torch.add(other=x, input=f, alpha=2), [("add", "scaled")]),
+        (lambda x, f, g: torch.lerp(weight=g, end=f, input=x), [("gate", "identity")]),
+        (lambda x, f, g: torch.lerp(weight=0.3, end=f, input=x), [("add", "scaled")]),
+        (lambda x, f, g: torch.relu_(x.clone()) + f, []),
+        (lambda x, f, g: x.clone().mul_(2) + f, [("add", "scaled")]),
+        (lambda x, f, g: g * f + (-g + 1) * x, [("gate", "identity")]),
+        (lambda x, f, g: g * f + torch.sub(1, g) * x, [("gate", "identity")]),
+        (lambda x, f, g: g * f + (torch.ones_like(g) - g) * x, [("gate", "identity")]),
+        (lambda x, f, g: g * f + (0.5 - g) * x, []),  # no gate, and g looks at x
+        (lambda x, f, g: x.clone().masked_fill_(x < 0, 0) + f, []),
+        (lambda x, f, g: torch.where(x < 0, 0, x) + f, []),
+        (lambda x, f, g: x.index_add(0, torch.tensor([0]), f[:1]), [("add", "identity")]),
+    ],
+)
+def test_merges_by_what_they_compute(merge: Callable[..., Tensor], expected: list[tuple[str, str]]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.f, self.g = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return merge(x, torch.tanh(self.f(x)), torch.sigmoid(self.g(x)))
+
+    graph = sg.find(Net(), torch.zeros(4, 8))
+    assert [(s.kind, s.shortcut) for s in graph] == expected
+
+
+def test_an_empty_batch_makes_no_skip_of_an_injection() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean(1, keepdim=True) + self.f(x)
+
+    assert [len(sg.find(Net(), torch.zeros(n, 5, 8))) for n in (2, 0)] == [0, 0]
+
+
+def test_a_very_long_sum_takes_no_time_for_all_its_pairs() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return sum((torch.tanh(self.f(x)) for _ in range(300)), x)
+
+    graph = sg.find(Net(), torch.zeros(1, 8))
+    assert [(s.shortcut, s.fan_in, len(s.branches)) for s in graph] == [("identity", 301, 300)]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m, x: sg.find(m, x, rules={"a": 1}), "dict"),  # type: ignore[arg-type]
+        (lambda m, x: sg.find(m, (t for t in [x])), "read only once"),
+        (lambda m, x: sg.find(m, torch.nested.nested_tensor([x, x[:1]])), "nested"),
+        (lambda m, x: sg.find(type(m), x), "build one"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_bad_input_is_told(call: Callable[..., Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        call(nn.Linear(8, 8), torch.zeros(2, 8))
+
+
+def test_an_argument_called_model_is_the_models() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor, model: int) -> Tensor:
+            return x + self.f(x) * model
+
+    assert len(sg.find(Net(), torch.zeros(2, 8), model=2)) == 1

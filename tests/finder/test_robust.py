@@ -135,6 +135,20 @@ def test_an_exported_program_in_place() -> None:
     assert brief(graph) == [("root", "add", "identity", (("c", "bn"),))]
 
 
+def test_a_decomposed_program_and_a_frozen_script() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    program = torch.export.export(InPlace().eval(), (x,)).run_decompositions()
+    graph = sg.find(program, x)
+    assert [(s.kind, s.shortcut) for s in graph] == [("add", "identity")]
+    assert graph.unknown == ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frozen = torch.jit.freeze(torch.jit.script(Two().eval()))
+    graph = sg.find(frozen, X)  # its weights are constants of the program now
+    assert len(graph) == 0
+    assert any("no learned tensor" in n for n in graph.notes)
+
+
 def test_an_fx_graph() -> None:
     assert brief(sg.find(torch.fx.symbolic_trace(Two()), X)) == TWO
 

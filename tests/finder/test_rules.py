@@ -134,3 +134,43 @@ def test_a_watch_uses_the_same_rules() -> None:
 def test_rules_that_do_not_exist(rules: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         sg.Rules(**rules)
+
+
+def test_names_are_found_however_they_are_written() -> None:
+    model = One(lambda self, x: torch.flip(x, (1,)) + self.f(x))
+    for name in ("flip", "torch.flip", "aten::flip", "flip_"):
+        assert len(sg.find(model, X, rules=sg.Rules(ops={name: "nonlinear"}))) == 0
+    graph = sg.find(model, X, rules=sg.Rules(ops={"flap": "nonlinear"}, modules={"NoSuch": "identity"}))
+    assert [n for n in graph.notes if "met nothing" in n] == [
+        "the rule for 'flap' met nothing in this forward",
+        "the rule for 'NoSuch' met nothing in this forward",
+    ]
+
+
+def test_a_stand_in_may_call_the_op_itself() -> None:
+    model = One(lambda self, x: x + F.relu(self.f(x)))
+    graph = sg.find(model, X, rules=sg.Rules(ops={"relu": lambda x, inplace=False: F.relu(x) * 2}))
+    assert graph.skips[0].tails == (("relu", "mul"),)
+
+
+def test_rules_that_raise_are_told_as_such() -> None:
+    model = One(lambda self, x: x + F.relu(self.f(x)))
+    with pytest.raises(BadInput, match="the rule for 'relu'"):
+        sg.find(model, X, rules=sg.Rules(ops={"relu": lambda: 1}))
+    with pytest.raises(BadInput, match="keep= about the skip 'root'"):
+        sg.find(model, X, rules=sg.Rules(keep=lambda skip: skip.span / 0 > 1))
+
+
+def test_a_skip_left_out_is_no_ones_previous() -> None:
+    model = nn.Sequential(*(One(lambda self, x: x + self.f(x)) for _ in range(3)))
+    assert [s.previous for s in sg.find(model, X)] == [None, "0", "1"]
+    graph = sg.find(model, X, rules=sg.Rules(keep=lambda skip: skip.name != "1"))
+    assert [(s.name, s.previous) for s in graph] == [("0", None), ("2", None)]
+
+
+@pytest.mark.parametrize(
+    "given", [{"ops": ["add"]}, {"ops": None}, {"keep": "x"}, {"modules": {nn.ReLU(): "identity"}}]
+)
+def test_rules_of_another_form_are_refused_at_once(given: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        sg.Rules(**given)

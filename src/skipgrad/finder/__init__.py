@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from skipgrad.core import ModelError, SkipGraph
+from skipgrad.core import BadInput, ModelError, SkipGraph
 from skipgrad.core.units import memory
 from skipgrad.finder.build import Found, build
 from skipgrad.finder.rules import NO_RULES, Rules
-from skipgrad.finder.run import is_tracing, signature, trace
+from skipgrad.finder.run import is_tracing, is_training, signature, trace
 from skipgrad.finder.target import as_module, built_up, name_of, unwrap
 from skipgrad.finder.trace import describe
 
 __all__ = ["NO_RULES", "Found", "Rules", "find", "find_built", "find_in_call", "is_tracing", "signature", "unwrap"]
 
 
-def find(model: Any, *args: Any, rules: Rules = NO_RULES, **kwargs: Any) -> SkipGraph:
+def find(model: Any, /, *args: Any, rules: Rules = NO_RULES, **kwargs: Any) -> SkipGraph:
     """Every skip connection of a model, without touching its weights.
 
     The model's forward is run once on tensors without memory (meta tensors; fake or real ones where the
@@ -52,6 +52,7 @@ def find(model: Any, *args: Any, rules: Rules = NO_RULES, **kwargs: Any) -> Skip
         >>> len(sg.find(torchvision.models.resnet18(), torch.zeros(1, 3, 224, 224)))
         8
     """
+    _require_usable(rules, (*args, *kwargs.values()))
     module = built_up(as_module(model), args, kwargs)
     try:
         graph = find_in_call(module, args, kwargs, rules=rules)
@@ -72,15 +73,34 @@ def find_in_call(
     return build(recorded, model=type(inner).__name__, inputs=describe(args, kwargs))
 
 
+def _require_usable(rules: Any, given: tuple[Any, ...]) -> None:
+    """Refuses what is no `Rules`, and arguments that can be read only once."""
+    if not isinstance(rules, Rules):
+        raise BadInput(
+            "looking for skip connections",
+            where="rules=",
+            received=f"a {type(rules).__name__}",
+            todo="pass a skipgrad.Rules(…); for an argument of that name: find(lambda *a: model(*a, rules=…), …)",
+        )
+    for value in given:
+        if isinstance(value, Iterator):
+            raise BadInput(
+                "looking for skip connections",
+                received=f"a {type(value).__name__} among the arguments, which can be read only once",
+                todo="pass a list of what it yields",
+            )
+
+
 def _in_the_other_mode(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rules: Rules, failure: ModelError
 ) -> SkipGraph:
     """For models that only train, or only evaluate, sensibly; the first failure where they do neither."""
     words = {True: "training", False: "evaluation"}
-    flags = [(m, m.training) for m in module.modules()]
-    other = not module.training
+    flags = [(m, m.training) for m in module.modules() if hasattr(m, "training")]
+    other = not is_training(module)
     try:
-        module.train(other)
+        for m, _ in flags:
+            m.training = other  # not m.train(): what a module of theirs does there would stay done
         graph = find_in_call(module, args, kwargs, rules=rules)
     except Exception:  # noqa: BLE001 - the user asked for the mode the model is in: that failure is the one to tell
         raise failure from failure.__cause__
@@ -113,7 +133,7 @@ def find_built(
     needed = 0
     for device in ("meta", "cpu"):
         try:
-            if needed > _free() / 2:
+            if needed > _free() / 3:  # the run works on a copy of them
                 raise MemoryError(f"its weights would take {memory(needed)}, and {memory(_free())} are free")
             with torch.device(device):
                 model = make().train()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import Layer, Skip, SkipGraph, Unknown
 from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Edge, Graph, bits_of
 from skipgrad.finder.match import Match, match
 from skipgrad.finder.recorder import UNREGISTERED
+from skipgrad.finder.rules import Rules
 from skipgrad.finder.suggest import suggest
 from skipgrad.finder.trace import Node, Trace
 
@@ -44,7 +46,7 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
     named: dict[str, Match] = {}
     for m in matches:
         owner = graph.nodes[m.merge].module
-        if trace.flat:
+        if graph.nodes[m.merge].below:
             owner = _around(graph, m, owner)
         base = owner or "root"
         names[base] += 1
@@ -54,9 +56,9 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
             by_end[part] = name
         named[name] = m
         skips.append(_skip(graph, m, name, owner, at, previous, trunk))
-    refused = [s for s in skips if trace.rules and trace.rules.keep and not trace.rules.keep(s)]
+    refused = [s for s in skips if not _kept(s, trace.rules)]
     if refused:
-        skips = [s for s in skips if s not in refused]
+        skips = _without(skips, {s.name for s in refused})
         named = {s.name: named[s.name] for s in skips}
     notes = list(trace.notes)
     if refused:
@@ -66,6 +68,8 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
     if trace.unrun:
         shown = ", ".join(trace.unrun[:6]) + (" …" if len(trace.unrun) > 6 else "")
         notes.append(f"{len(trace.unrun)} modules with weights did not run: {shown}")
+    if not any(n.role == "param" for n in trace.nodes):
+        notes.append("no learned tensor was met, so nothing counts as weighted")
     if not any(n.op == "input" for n in trace.nodes):
         notes.append("no tensor was found among the arguments, so nothing is known to descend from the input")
     found = Found(trace, graph, named, layers)
@@ -82,6 +86,24 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
         notes=tuple(notes),
         trace=found,
     )
+
+
+def _kept(skip: Skip, rules: Rules | None) -> bool:
+    if rules is None or rules.keep is None:
+        return True
+    try:
+        return bool(rules.keep(skip))
+    except Exception as error:
+        raise BadInput(
+            f"asking the rule keep= about the skip {skip.name!r}",
+            received=f"it raised {type(error).__name__}: {error}",
+            todo="give a function that takes a skipgrad Skip and says yes or no",
+        ) from error
+
+
+def _without(skips: list[Skip], refused: set[str]) -> list[Skip]:
+    """The others; one that followed a refused skip begins a run of its own."""
+    return [replace(s, previous=None, trunk=()) if s.previous in refused else s for s in skips if s.name not in refused]
 
 
 def _around(graph: Graph, m: Match, owner: str) -> str:

@@ -10,6 +10,44 @@ from torch._C import _functorch  # type: ignore[attr-defined]
 from skipgrad.finder import ops as table
 from skipgrad.finder.trace import tensors_in
 
+_IN_PLACE = frozenset(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "matmul", "pow", "and", "or"))
+
+
+def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether one is a view of the other, or both of a third."""
+    try:
+        return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):  # no storage to ask
+        return True
+
+
+def dimension(args: Any, kwargs: Any, rank: int) -> int | None:
+    """The one dimension a reduction or a stack is over, counted from the front; None for several or all."""
+    dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0 if "tensors" in kwargs else None))
+    if dim is None and args and isinstance(args[0], list | tuple):
+        dim = 0  # stack([…])
+    if isinstance(dim, list | tuple) and len(dim) == 1:
+        dim = dim[0]
+    return dim % max(1, rank) if isinstance(dim, int) and not isinstance(dim, bool) else None
+
+
+def second_of(op: str, args: Any, kwargs: Any, given: int) -> int:
+    """Which tensor an alpha or a minus is for (of a lerp, which is the weight), as keywords may come in any order."""
+    name, usual = ("weight", 2) if op == "lerp" else ("input" if op == "rsub" else "other", 0 if op == "rsub" else 1)
+    if op == "lerp" and isinstance(kwargs.get("weight"), (int, float)):
+        return given  # no tensor at all
+    if name not in kwargs:
+        others = [k for k, v in kwargs.items() if isinstance(v, torch.Tensor)]
+        if others and len(others) < given and name != "weight" and "input" in others and op != "rsub":
+            return 1 - others.index("input")
+        return usual
+    at = sum(1 for _ in tensors_in(args))
+    for key, value in kwargs.items():
+        if key == name:
+            return at
+        at += sum(1 for _ in tensors_in(value))
+    return usual
+
 
 def data_of(op: str, held: tuple[int, ...]) -> tuple[int, ...]:
     """The arguments whose values are in the result."""
@@ -45,6 +83,24 @@ def place_of(tensor: torch.Tensor) -> Any:
 def facts(tensor: torch.Tensor) -> dict[str, Any]:
     floating = tensor.dtype.is_floating_point or tensor.dtype.is_complex
     return {"shape": tuple(int(s) for s in tensor.shape), "floating": floating, "dtype": tensor.dtype}
+
+
+def changed_by(raw: str, func: Any, args: Any, given: list[torch.Tensor], versions: list[int]) -> list[torch.Tensor]:
+    """The arguments a call has changed in place.
+
+    Told by their versions; by the operator's own word where autograd does not count them; by the function's name for
+    tensors of inference mode, which have none.
+    """
+    changed = [t for t, v in zip(given, versions, strict=True) if version_of(t) != v]
+    if changed:
+        return changed
+    if raw == "__setitem__":
+        return [args[0]]
+    plain = raw.split(".")[0]
+    in_place = (plain.endswith("_") and not plain.endswith("__")) or plain in _IN_PLACE
+    if in_place and given and given[0].is_inference():
+        return given[:1]
+    return written_by(func, args)
 
 
 def version_of(tensor: torch.Tensor) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skipgrad.finder.graph import Edge, Graph
 from skipgrad.finder.pairs import pair_of
+
+MANY = 24  # operands of a sum, beyond which not every one is tried as a shortcut
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,11 @@ class Chain:
 def operands_of(graph: Graph, i: int) -> list[Edge]:
     """The activations a merge takes; those of the stack below for ``stack(...).sum()``."""
     node = graph.nodes[i]
-    if node.op == "sum" and node.batched:
+    if node.batched:
         node = graph.nodes[node.ins[0]]
-    return [Edge(node.i, k) for k, j in enumerate(node.args) if graph.nodes[j].role == "activation" and j in node.ins]
+    whole = node.cls == "unpool"  # its indices are whole numbers
+    nodes = graph.nodes
+    return [Edge(node.i, k) for k, j in enumerate(node.args) if j in node.ins and (whole or nodes[j].floating)]
 
 
 def alone(graph: Graph, i: int) -> Chain:
@@ -45,7 +50,7 @@ def is_add(graph: Graph, i: int) -> bool:
     node = graph.nodes[i]
     if not node.floating or node.role != "activation":
         return False
-    return node.cls == "add" or (node.op == "sum" and node.batched)
+    return node.cls == "add" or node.batched
 
 
 def chains_of(graph: Graph) -> dict[int, Chain]:
@@ -58,11 +63,11 @@ def chains_of(graph: Graph) -> dict[int, Chain]:
             continue
         uses = operands_of(graph, node.i)
         parts, factors, groups = [node.i], {}, []
-        if node.op == "sum" and node.batched:
+        if node.batched:
             parts.append(node.ins[0])
         for edge in uses:
             j = graph.value(edge)
-            factor = _factor(graph, edge) if add else 1.0
+            factor = _factor(graph, edge) / (len(uses) if node.op == "mean" else 1) if add else 1.0
             inner = chains.get(j)
             linked = inner is not None and len(graph.consumers[j]) == 1
             if inner is not None and linked and _links(graph, node.i, edge, uses, chains, forks):
@@ -86,8 +91,9 @@ def _latest_fork(graph: Graph, end: int, groups: list[Chain], forks: dict[int, i
     Of the chains that are its links it is known already.
     """
     latest = max((forks[g.parts[-1]] for g in groups if g.parts), default=-1)
+    first = likely_shortcuts(graph, [e for g in groups for e in g.operands])
     for one, other in itertools.permutations(groups, 2):
-        for a in one.operands:
+        for a in first.intersection(one.operands):
             for b in other.operands:
                 pair = pair_of(graph, "add", end, a, b)
                 if pair is not None:
@@ -95,11 +101,17 @@ def _latest_fork(graph: Graph, end: int, groups: list[Chain], forks: dict[int, i
     return latest
 
 
+def likely_shortcuts(graph: Graph, operands: Sequence[Edge]) -> set[Edge]:
+    """The operands that may be a shortcut past others: of a very long sum those that were made first."""
+    if len(operands) <= MANY:
+        return set(operands)
+    return set(sorted(operands, key=graph.value)[:8])
+
+
 def _factor(graph: Graph, edge: Edge) -> float:
     """What an add multiplies an operand by: alpha, or -1 for what is subtracted."""
     node = graph.nodes[edge.op]
-    second = edge.pos == (0 if node.op == "rsub" else 1)
-    if node.cls != "add" or not second:
+    if node.cls != "add" or edge.pos + node.shift != node.second:
         return 1.0
     return -node.number if node.op in ("sub", "rsub") else node.number
 
@@ -169,7 +181,14 @@ def _through_views(graph: Graph, i: int) -> int:
 
 def _complement(graph: Graph, h: int, g: int) -> bool:
     """Whether h is ``1 - g``."""
-    node = graph.nodes[_through_views(graph, h)]
-    return (node.op in ("rsub", "sub") and node.ins == (_through_views(graph, g),)) or (
-        node.op in ("rsub", "sub") and node.ins == (g,)
-    )
+    node, gate = graph.nodes[_through_views(graph, h)], _through_views(graph, g)
+    if len(node.ins) != 1:
+        return False
+    inside = graph.nodes[_through_views(graph, node.ins[0])]
+    if node.op == "add":  # -g + 1
+        return node.scalar == 1 and inside.op == "neg" and _through_views(graph, inside.ins[0]) == gate
+    if inside.i != gate:
+        return False
+    if node.op == "rsub":
+        return node.scalar in (1, None)
+    return node.op == "sub" and node.scalar is None and node.args[-1] in node.ins  # ones - g

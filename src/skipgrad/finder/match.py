@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from skipgrad.core.graph import Other
 from skipgrad.finder import ops as rules
-from skipgrad.finder.chains import Chain, alone, chains_of, gate_operands, operands_of, passes
+from skipgrad.finder.chains import Chain, alone, chains_of, gate_operands, likely_shortcuts, operands_of, passes
 from skipgrad.finder.graph import Edge, Graph, bits_of, size, union
 from skipgrad.finder.length import mark_long
 from skipgrad.finder.pairs import Pair, pair_of, smaller
@@ -99,7 +99,8 @@ def _skip_at(graph: Graph, kind: str, end: int, chain: Chain, gated: set[int]) -
     if kind == "index":
         return _index(graph, end, operands)
     if kind == "gate":  # lerp(x, F, w): a gate when w is computed from activations, else 1 - w of x and w of F
-        kind, operands = "gate" if len(operands) == 3 else "add", operands[:2]
+        weight = Edge(end, graph.nodes[end].second)
+        kind, operands = "gate" if weight in operands else "add", tuple(e for e in operands if e != weight)
         chain = Chain(chain.parts, operands, dict.fromkeys(operands, 0.5) if kind == "add" else {})
     elif kind == "add":
         data = gate_operands(graph, operands)
@@ -123,7 +124,10 @@ def _best(graph: Graph, kind: str, end: int, chain: Chain) -> Match | None:
     newest = max(operands, key=graph.value)
     many = kind == "concat" and len(operands) > 8  # of a long list only what concerns its newest member
     pairs: list[Pair] = []
+    first = likely_shortcuts(graph, operands) if kind == "add" else operands
     for a in operands:
+        if a not in first:
+            continue
         for b in operands if not many or a == newest else (newest,):
             pair = pair_of(graph, kind, end, a, b) if a is not b else None
             if pair is not None:

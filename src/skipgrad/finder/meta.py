@@ -38,7 +38,13 @@ def without_arithmetic(raw: str, args: Any, kwargs: Any) -> Any:
     x = call.get(names[0])
     if type(x) is not Tensor or not x.is_meta or not x.is_floating_point() or _functorch.maybe_get_level(x) >= 0:
         return None
-    return x.clone() if _CHECKS[raw](x, call) else None
+    if not _CHECKS[raw](x, call):
+        return None
+    layout = torch.preserve_format if raw in ("batch_norm", "dropout", "gelu") else torch.contiguous_format
+    learned = any(isinstance(t, Tensor) and t.requires_grad for t in call.values())
+    if learned and not x.requires_grad and torch.is_grad_enabled():
+        x = x.detach().requires_grad_()  # the result is an activation of autograd because a weight of the op is
+    return x.clone(memory_format=layout)
 
 
 def _recurrent(raw: str, args: Any) -> Any:
@@ -61,6 +67,8 @@ def _like(t: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
 def _batch_norm(x: Tensor, call: dict[str, Any]) -> bool:
     if x.dim() < 2 or (call.get("training") and x.numel() <= x.shape[1]):
         return False  # one value a channel is an error in training
+    if not call.get("training") and (call.get("running_mean") is None or call.get("running_var") is None):
+        return False  # so is evaluation without statistics
     return all(_like(call.get(n), (x.shape[1],), x.dtype) for n in ("running_mean", "running_var", "weight", "bias"))
 
 
@@ -79,8 +87,8 @@ def _group_norm(x: Tensor, call: dict[str, Any]) -> bool:
 
 
 def _dropout(x: Tensor, call: dict[str, Any]) -> bool:
-    p = call.get("p", 0.5)  # in evaluation the op returns what it was given, not something like it
-    return isinstance(p, int | float) and 0 <= p <= 1 and call.get("training", True) and not call.get("inplace")
+    p = call.get("p", 0.5)  # in evaluation, and for 0, the op returns what it was given, not something like it
+    return isinstance(p, int | float) and 0 < p <= 1 and call.get("training", True) and not call.get("inplace")
 
 
 def _gelu(x: Tensor, call: dict[str, Any]) -> bool:
@@ -89,7 +97,9 @@ def _gelu(x: Tensor, call: dict[str, Any]) -> bool:
 
 def _attention(q: Tensor, call: dict[str, Any]) -> bool:
     k, v, mask = call.get("key"), call.get("value"), call.get("attn_mask")
-    if not (isinstance(k, Tensor) and isinstance(v, Tensor) and q.dim() == 4 and k.shape == v.shape):
+    if not (isinstance(k, Tensor) and isinstance(v, Tensor) and k.is_meta and v.is_meta):
+        return False
+    if q.dim() != 4 or k.shape != v.shape or (mask is not None and (call.get("is_causal") or not mask.is_meta)):
         return False
     if q.shape[:2] != k.shape[:2] or q.shape[-1] != k.shape[-1] or not q.dtype == k.dtype == v.dtype:
         return False

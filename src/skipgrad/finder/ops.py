@@ -32,14 +32,16 @@ _TABLE: dict[str, str] = {
     "slice": """
         getitem narrow select split chunk unbind index_select gather tensor_split split_with_sizes pad constant_pad_nd
         take take_along_dim masked_select unfold slice hsplit vsplit dsplit diagonal tril triu index iter masked_fill
-        where index_copy index_put index_add scatter scatter_add setitem copy slice_scatter select_scatter index_fill
-        masked_scatter diag unsafe_chunk unsafe_split scatter_reduce topk sort fill_diagonal
+        where index_copy index_put scatter setitem copy slice_scatter select_scatter index_fill
+        masked_scatter diag _unsafe_index _unsafe_index_put
+        unsafe_chunk unsafe_split scatter_reduce topk sort fill_diagonal
     """,
     "scaled": """
         mul div neg dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout
         batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm cumsum mulconst ldexp
         native_batch_norm native_layer_norm native_group_norm _native_batch_norm_legit cudnn_batch_norm
-        stochastic_depth native_dropout addcmul
+        stochastic_depth native_dropout addcmul _native_batch_norm_legit_no_training
+        _native_batch_norm_legit_functional
     """,
     "pool": """
         avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d
@@ -62,7 +64,7 @@ _TABLE: dict[str, str] = {
         _native_multi_head_attention
         _transformer_encoder_layer_fwd _grouped_mm grouped_mm chain_matmul kron addmm baddbmm addbmm addmv
     """,
-    "add": "add sub rsub",
+    "add": "add sub rsub index_add scatter_add",
     "lerp": "lerp",
     "cat": "cat concat concatenate hstack vstack dstack column_stack row_stack",
     "stack": "stack",
@@ -94,6 +96,9 @@ _TABLE: dict[str, str] = {
         cummax cummin cosine_embedding_loss triplet_margin_loss sigmoid_focal_loss median quantile kthvalue mode
         logaddexp hypot xlog1py digamma lgamma cross inverse cholesky solve svd qr eigh det slogdet pinv
         triangular_solve binary_cross_entropy_ bernoulli_ true_divide_ item rsqrt_ softmax_ dist flex_attention hash
+        _softmax _log_softmax
+        _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+        _scaled_dot_product_efficient_attention _scaled_dot_product_attention_math
     """,
 }
 
@@ -101,7 +106,7 @@ CLASSES = frozenset(_TABLE)
 
 CLASS_OF: dict[str, str] = {name: cls for cls, names in _TABLE.items() for name in names.split()}
 
-NORMS = frozenset(name for name in CLASS_OF if name.endswith(("_norm", "_norm_legit")) and CLASS_OF[name] == "scaled")
+NORMS = frozenset(name for name in CLASS_OF if "_norm" in name and CLASS_OF[name] == "scaled")
 VIEWS = frozenset(_TABLE["identity"].split())
 SPLITS = frozenset(
     (

@@ -69,7 +69,8 @@ def _is_view(graph: Graph, x: int) -> bool:
 def smaller(graph: Graph, value: int, end: int) -> bool:
     """Whether a merge broadcasts an operand."""
     shape, whole = graph.nodes[value].shape, graph.nodes[end].shape
-    return shape != whole and size(shape) < size(whole)
+    # An empty batch is broadcast like any other.
+    return shape != whole and size(tuple(s or 1 for s in shape)) < size(tuple(s or 1 for s in whole))
 
 
 def _shortcut(graph: Graph, x: int, bits: int, kind: str) -> str | None:

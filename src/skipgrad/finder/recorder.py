@@ -16,11 +16,22 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from skipgrad.core import BadInput
 from skipgrad.finder import ops as table
-from skipgrad.finder.calls import data_of, facts, place_of, qualified_name, version_of, written_by
+from skipgrad.finder.calls import (
+    changed_by,
+    data_of,
+    dimension,
+    facts,
+    place_of,
+    qualified_name,
+    second_of,
+    share_memory,
+    version_of,
+)
 from skipgrad.finder.meta import without_arithmetic
 from skipgrad.finder.modules import ModuleStack
-from skipgrad.finder.rules import NO_RULES, Rules, resolved
+from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
 from skipgrad.finder.trace import Node, Trace, tensors_in
 
 UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
@@ -38,6 +49,7 @@ class Recorder(TorchFunctionMode):
 
     Attributes:
         trace: what was recorded.
+        met: the user's rules that had a use.
         unseen: a tensor turned up that no call seen here had made: something computed below this level.
     """
 
@@ -51,6 +63,8 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.trace = Trace()
         self.unseen = False
+        self.met: set[Any] = set()
+        self.below = 0  # inside a call that has been brought up from below
         self._stack, self._learned, self._rules = stack, learned, rules
         self._constants = {id(t) for t in constants}
         self._at: dict[int, int] = {}  # id of a tensor -> node of its present version
@@ -60,6 +74,7 @@ class Recorder(TorchFunctionMode):
         self._placed = 0
         self._entered = 0
         self._apart = 0  # inside something that counts as one op, or is run in an op's place: its calls have no number
+        self._within: set[str] = set()  # ops whose stand-in is running
         self._inside = 0  # inside a call that is being recorded: what it is made of is not
         self._silent = 0  # inside something that counts as one op: its calls are counted only
 
@@ -134,9 +149,9 @@ class Recorder(TorchFunctionMode):
             return out
         given = list(tensors_in((args, kwargs)))
         op = table.canonical(raw)
-        rule = self._rules.op(op, qualified_name(func)) if self._rules.ops else None
+        rule = self._rule(op, qualified_name(func))
         if callable(rule):
-            return self._instead(rule, raw, args, kwargs)
+            return self._instead(op, rule, raw, args, kwargs)
         versions = [version_of(t) for t in given]
         out = without_arithmetic(raw, args, kwargs)
         if out is None:
@@ -148,9 +163,7 @@ class Recorder(TorchFunctionMode):
         if raw == "__iter__":
             out = list(out)
         results = args[0] if raw == "__setitem__" else out
-        changed = [t for t, v in zip(given, versions, strict=True) if version_of(t) != v]
-        if not changed:
-            changed = [args[0]] if raw == "__setitem__" else written_by(func, args)
+        changed = changed_by(raw, func, args, given, versions)
         number = self._count(raw, results)
         if number is not None:
             call = None if self._apart else (raw, number)
@@ -175,16 +188,33 @@ class Recorder(TorchFunctionMode):
             self.trace.calls[raw] += 1
         return number
 
-    def _instead(self, function: Any, raw: str, args: Any, kwargs: Any) -> Any:
+    def _rule(self, op: str, qualified: str = "") -> Rule | None:
+        """The user's rule for an op; a function of theirs does not stand in for what it calls itself."""
+        found = self._rules.op(op, qualified) if self._rules.ops else None
+        if found is None or op in self._within:
+            return None
+        self.met.add(found[0])
+        return found[1]
+
+    def _instead(self, op: str, function: Any, raw: str, args: Any, kwargs: Any) -> Any:
         """Runs a user's function in the place of an op, and records what it does."""
         self._apart += 1
+        self._within.add(op)
+        self._entered += 1  # stays entered inside, where torch has popped the mode
         try:
-            self._entered += 1  # stays entered inside, where torch has popped the mode
             with _Again(self):
                 out = function(*args, **kwargs)
+        except Exception as error:
+            raise BadInput(
+                f"running the function that the rule for {op!r} puts in its place",
+                where=f"module {self._stack.path[-1]!r}" if self._stack.path[-1] else "the model's own forward",
+                received=f"it raised {type(error).__name__}: {error}",
+                todo="give it the arguments of the op, in ordinary torch ops",
+            ) from error
         finally:
             self._apart -= 1
             self._entered -= 1
+            self._within.discard(op)
         if not self._apart:
             self._count(raw, out)
         return out
@@ -223,6 +253,7 @@ class Recorder(TorchFunctionMode):
             "role": role,
             "inplace": bool(changed),
             "call": call,
+            "below": bool(self.below),
             "given": len(given),
             "looked": looked if role == "const" else (),
         }
@@ -240,11 +271,20 @@ class Recorder(TorchFunctionMode):
             node = self._add(op=op, cls=cls, args=held, ins=ins, **common, **facts(outs[0]))
         if cls == "add":
             node.number = float(kwargs["alpha"]) if isinstance(kwargs.get("alpha"), (int, float)) else 1.0
+        if cls in ("add", "lerp"):
+            node.second = second_of(op, args, kwargs, len(given))
+        if cls == "add" and len(given) == 1:
+            numbers = [a for a in (*args, *kwargs.values()) if isinstance(a, (int, float))]
+            node.scalar = float(numbers[0]) if numbers else None
+            if op == "sub" and args and isinstance(args[0], (int, float)):
+                node.op = "rsub"  # torch.sub(1, g)
         if cls == "cat" and op != "setitem":
             dim = kwargs.get("dim", args[1] if len(args) > 1 and isinstance(args[1], int) else 0)
             node.dim = int(dim) % max(1, len(node.shape))
-        if op == "sum" and len(ins) == 1 and nodes[ins[0]].cls == "stack":
-            node.batched = len(node.shape) == len(nodes[ins[0]].shape) - 1
+        if cls == "stack":
+            node.dim = dimension(args, kwargs, len(node.shape))
+        if op in ("sum", "mean") and len(ins) == 1 and nodes[ins[0]].cls == "stack":
+            node.batched = dimension(args, kwargs, len(nodes[ins[0]].shape)) == nodes[ins[0]].dim
         if isinstance(results, torch.Tensor):
             self._rebind(results, node, given, changed)
         else:
@@ -294,6 +334,8 @@ class Recorder(TorchFunctionMode):
         seen = 0
         while any(tensor is c for c in changed) and id(tensor) in self._view_of and seen < 8:
             base = self._view_of[id(tensor)]
+            if not share_memory(tensor, base):
+                break  # a copy: ``x.clone()`` is no view of x
             old = self.node_of(base)
             nodes = self.trace.nodes
             ins = tuple(n for n in (old, node.i) if nodes[n].role == "activation")
@@ -319,7 +361,9 @@ class Recorder(TorchFunctionMode):
         handles: list[Any] = []
         if self._rules.modules:
             for module in model.modules():
-                if self._rules.module(module) is not None:
+                key = self._rules.module_key(module)
+                if key is not None:
+                    self.met.add(key)
                     handles.append(module.register_forward_pre_hook(self._enter_module))
                     handles.append(module.register_forward_hook(self._leave_module, with_kwargs=True, always_call=True))
         try:
@@ -360,9 +404,9 @@ class Recorder(TorchFunctionMode):
     def _function(self, name: str, run: Any, args: Any, kwargs: Any) -> Any:
         if self._inside or not self._entered:
             return run(*args, **kwargs)
-        rule = self._rules.op(name) if self._rules.ops else None
+        rule = self._rule(name)
         if callable(rule):
-            return self._instead(rule, name, args, kwargs)
+            return self._instead(name, rule, name, args, kwargs)
         self._silent += rule is not None
         try:
             out = run(*args, **kwargs)
@@ -399,5 +443,13 @@ class Surface(TorchDispatchMode):
     place, and calling it again from Python makes it seen.
     """
 
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}))
+        self._recorder.below += 1
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self._recorder.below -= 1

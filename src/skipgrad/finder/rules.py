@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -45,23 +46,48 @@ class Rules:
 
     def __post_init__(self) -> None:
         for what, given in (("op", self.ops), ("module", self.modules)):
+            if not isinstance(given, Mapping):
+                raise BadInput(
+                    f"adding rules for {what}s",
+                    received=f"a {type(given).__name__}",
+                    todo=f"give a dict, {what} to rule",
+                )
             for key, value in given.items():
                 _require_known(what, key, value)
+        if self.keep is not None and not callable(self.keep):
+            raise BadInput(
+                "adding the rule keep=", received=f"a {type(self.keep).__name__}", todo="give a function of a Skip"
+            )
 
     def __bool__(self) -> bool:
         return bool(self.ops or self.modules or self.keep)
 
-    def op(self, name: str, qualified: str = "") -> Rule | None:
-        """The rule for an op, by its qualified name before its canonical one."""
-        return self.ops.get(qualified) or self.ops.get(name)
+    def op(self, name: str, qualified: str = "") -> tuple[str, Rule] | None:
+        """(key, rule) for an op, by its qualified name before its canonical one."""
+        if qualified in self.ops:
+            return qualified, self.ops[qualified]
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[str, Rule]]:
+        """By canonical name: ``relu_``, ``torch.relu`` and ``aten::relu`` are the op relu."""
+        out: dict[str, tuple[str, Rule]] = {}
+        for key, rule in self.ops.items():
+            name = key.rpartition("::")[2] if key.startswith("aten::") else key.removeprefix("torch.")
+            out[name] = out[table.canonical(name)] = (key, rule)
+        return out
 
     def module(self, module: nn.Module) -> str | None:
         """The rule for a module: of the nearest class in its line of descent."""
-        if self.modules:
-            for cls in type(module).__mro__:
-                rule = self.modules.get(cls) or self.modules.get(cls.__name__)
-                if rule is not None:
-                    return rule
+        key = self.module_key(module)
+        return None if key is None else self.modules[key]
+
+    def module_key(self, module: nn.Module) -> str | type[nn.Module] | None:
+        """What that rule is given for."""
+        for cls in type(module).__mro__ if self.modules else ():
+            for key in (cls, cls.__name__):
+                if key in self.modules:
+                    return key
         return None
 
 
@@ -80,7 +106,13 @@ def resolved(rule: str) -> tuple[str | None, str]:
 
 
 def _require_known(what: str, key: Any, value: Any) -> None:
-    name = key if isinstance(key, str) else getattr(key, "__name__", str(key))
+    name = key if isinstance(key, str) else getattr(key, "__name__", str(key)[:60])
+    if not isinstance(key, str) and not (what == "module" and isinstance(key, type)):
+        raise BadInput(
+            f"adding a rule for the {what} {name!r}",
+            received=f"a {type(key).__name__} as its key",
+            todo="give its name" + (" or its class; a rule is for all modules of a class" if what == "module" else ""),
+        )
     if what == "op" and callable(value):
         return
     if not isinstance(value, str) or (value not in table.CLASSES and value not in table.CLASS_OF):

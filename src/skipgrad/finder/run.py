@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
-import random
 import sys
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -18,10 +15,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from skipgrad.core import ModelError, SkipgradError
+from skipgrad.core import BadInput, ModelError, SkipgradError
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.recorder import Recorder, Surface
 from skipgrad.finder.rules import NO_RULES, Rules
+from skipgrad.finder.state import restored
 from skipgrad.finder.target import exported_paths, holds_script
 from skipgrad.finder.trace import Trace, describe, mapped, tensors_in
 
@@ -31,6 +29,11 @@ _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 def is_tracing() -> bool:
     """Whether the forward that is running is the tracer's, with stand-ins for its weights."""
     return _TRACING.get()
+
+
+def is_training(model: nn.Module) -> bool:
+    """The mode a model is in; a frozen TorchScript module has none, and evaluates."""
+    return bool(getattr(model, "training", False))
 
 
 def signature(args: Any, kwargs: Any, training: bool) -> Any:
@@ -73,6 +76,12 @@ def trace(
         ModelError: the forward raised however it was run; the message is the model's own.
     """
     tensors = list(tensors_in((args, kwargs))) + list(model.parameters()) + list(model.buffers())
+    if any(t.is_nested for t in tensors):
+        raise BadInput(
+            f"running the forward of {type(model).__name__} to record its ops",
+            received="a nested tensor, whose sizes are not numbers",
+            todo="give a padded one: the skips are the same",
+        )
     only_meta = any(t.is_meta for t in tensors)
     fake = any(_is_fake(t) for t in tensors)
     ways: list[tuple[str, Callable[..., tuple[Trace, bool]]]] = [
@@ -93,11 +102,14 @@ def trace(
     failure: ModelError | None = None
     for kind, run in ways:
         try:
-            with _restored(model), _quiet():
+            with restored(model), _quiet():
                 found, unseen = run(model, args, kwargs, rules, below)
-            if unseen and not below:  # something was computed where the recorder does not look: look there too
-                with _restored(model), _quiet():
-                    found, _ = run(model, args, kwargs, rules, True)
+            if (
+                unseen and not below
+            ):  # something may have been computed where the recorder does not look: look there too
+                with restored(model), _quiet():
+                    deeper, _ = run(model, args, kwargs, rules, True)
+                found = deeper if any(n.below for n in deeper.nodes) else found  # else it was a constant
         except SkipgradError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a user's forward raises, reported below
@@ -113,9 +125,9 @@ def trace(
             failure.__cause__ = error
             continue
         found.how = kind
-        found.training = model.training
+        found.training = is_training(model)
         found.rules = rules
-        found.signature = signature(args, kwargs, model.training)
+        found.signature = signature(args, kwargs, is_training(model))
         found.notes += [f"could not be traced {reason}; traced on {kind} tensors instead" for reason in reasons]
         return found
     assert failure is not None
@@ -139,17 +151,22 @@ def _stand_ins(model: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]) -> 
     for name, tensor in named:
         if id(tensor) not in made:
             new = fn(tensor.detach())
-            made[id(tensor)] = new.requires_grad_(tensor.requires_grad)
+            # A forward may ask whether it is one.
+            learned = isinstance(tensor, nn.Parameter)
+            made[id(tensor)] = (
+                nn.Parameter(new, tensor.requires_grad) if learned else new.requires_grad_(tensor.requires_grad)
+            )
         out[name] = made[id(tensor)]
     return out
 
 
 def _on_meta(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
     if all(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((args, kwargs)))):
+        args, kwargs = _stand_for(args, kwargs, _copied)
         return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()}, rules, below)
-    to_meta = lambda t: t if t.is_meta else t.detach().to("meta").requires_grad_(t.requires_grad)  # noqa: E731
+    to_meta = lambda t: _copied(t) if t.is_meta else t.detach().to("meta").requires_grad_(t.requires_grad)  # noqa: E731
     stand = _stand_ins(model, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta"))
-    return _swapped(model, mapped(args, to_meta), mapped(kwargs, to_meta), stand, rules, below)
+    return _swapped(model, *_stand_for(args, kwargs, to_meta), stand, rules, below)
 
 
 def _on_fake(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
@@ -162,17 +179,32 @@ def _on_fake(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool
 
     with mode:
         stand = _stand_ins(model, to_fake)
-        return _swapped(model, mapped(args, to_fake), mapped(kwargs, to_fake), stand, rules, below)
+        return _swapped(model, *_stand_for(args, kwargs, to_fake), stand, rules, below)
 
 
 def _for_real(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
-    # Copies stand in for the buffers: a batch norm's statistics may be saved for a backward still to come, and
-    # writing them back would count as a change.
-    for module in model.modules():
-        if not isinstance(module, torch.jit.ScriptModule):
-            for name, buffer in module._buffers.items():
-                module._buffers[name] = None if buffer is None else buffer.clone()
-    return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()}, rules, below)
+    # Copies stand in for weights and buffers: a forward may write to them (a momentum encoder, a batch norm), and
+    # writing them back would count as a change for a backward still to come.
+    given = _stand_for(args, kwargs, _copied)
+    if holds_script(model):
+        return _record(model, *given, {id(p): n for n, p in model.named_parameters()}, rules, below)
+    return _swapped(model, *given, _stand_ins(model, torch.clone), rules, below)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def _stand_for(args: Any, kwargs: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Any, Any]:
+    """The arguments with a stand-in for each tensor; one that is given twice has one."""
+    made: dict[int, torch.Tensor] = {}
+
+    def once(t: torch.Tensor) -> torch.Tensor:
+        if id(t) not in made:
+            made[id(t)] = fn(t)
+        return made[id(t)]
+
+    return mapped(args, once), mapped(kwargs, once)
 
 
 def _swapped(
@@ -203,7 +235,7 @@ def _record(
         for tensor in tensors_in((args, kwargs)):
             recorder.input(tensor)
         try:
-            seen = Surface() if below else contextlib.nullcontext()
+            seen = Surface(recorder) if below else contextlib.nullcontext()
             with warnings.catch_warnings(), recorder.functions(), recorder.whole_modules(model), seen:
                 warnings.simplefilter("ignore")  # the user sees them when they run the model themselves
                 # The mode is entered inside the call, where a watch enters it too.
@@ -216,11 +248,17 @@ def _record(
     if paths:
         for node in found.nodes:
             node.module = paths.get(node.call, node.module) if node.call else node.module
+    unmet = [k for k in (*rules.ops, *rules.modules) if k not in recorder.met]
+    for key in unmet:
+        name = key if isinstance(key, str) else key.__name__
+        found.notes.append(f"the rule for {name!r} met nothing in this forward")
     used = {p.rpartition(".")[0] for node in found.nodes for p in node.params}
     idle = [n for n, m in model.named_modules() if n not in stack.ran and n not in used]
     modules = dict(model.named_modules())
     found.unrun = tuple(n for n in idle if n and any(True for _ in modules[n].parameters(recurse=False)))
-    found.flat = bool(paths) or below or isinstance(model, torch.fx.GraphModule)
+    if paths or isinstance(model, torch.fx.GraphModule):
+        for node in found.nodes:
+            node.below = True
     return found, recorder.unseen
 
 
@@ -265,41 +303,8 @@ def _quiet() -> Iterator[None]:
     disabled, token = logger.disabled, _TRACING.set(True)
     logger.disabled = True
     try:
-        yield
+        with torch.inference_mode(False):  # what is written in place there leaves no trace
+            yield
     finally:
         logger.disabled = disabled
         _TRACING.reset(token)
-
-
-@contextlib.contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Puts attributes, buffers and random states back: a forward may cache tensors, count or draw."""
-    plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    scripted = [b for m in model.modules() if isinstance(m, torch.jit.ScriptModule) for b in m.buffers(recurse=False)]
-    held = [b.clone() for b in scripted]
-    state = [(m, dict(m.__dict__)) for m in plain]
-    boxes = [(v, copy.copy(v)) for _, attributes in state for v in attributes.values() if _is_box(v)]
-    cuda = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    drawn, numpy = random.getstate(), sys.modules.get("numpy")
-    drawn_numpy = numpy.random.get_state() if numpy is not None else None
-    try:
-        with torch.random.fork_rng(devices=cuda):
-            yield
-    finally:
-        random.setstate(drawn)
-        if numpy is not None:
-            numpy.random.set_state(drawn_numpy)
-        for module, attributes in state:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-        for box, before in boxes:
-            box.clear()
-            box.extend(before) if isinstance(box, list) else box.update(before)
-        with torch.no_grad():
-            for buffer, value in zip(scripted, held, strict=True):
-                buffer.copy_(value)
-
-
-def _is_box(value: Any) -> bool:
-    """A plain container a forward may put something into; a module's own, of tensors, parts and hooks, are such too."""
-    return type(value) in (list, dict, set, OrderedDict)

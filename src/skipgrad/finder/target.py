@@ -6,8 +6,9 @@ import copy
 import functools
 import inspect
 import types
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from skipgrad.core import BadInput, ModelError
-from skipgrad.finder.trace import describe
+from skipgrad.finder.trace import describe, mapped
 
 _DEPTH = 3  # how deep modules are looked for in what a function holds: lists of lists, objects of objects
 
@@ -47,6 +48,8 @@ class Called(nn.Module):
                 self.add_module(name, thing)
             else:
                 self.register_parameter(name, thing)
+        modes = {m.training for m in self.children()}
+        self.training = modes != {False}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._function(*args, **kwargs)
@@ -86,8 +89,9 @@ def built_up(model: nn.Module, args: Any, kwargs: Any) -> nn.Module:
         return model
     twin = copy.deepcopy(model)
     try:
-        with torch.no_grad():
-            twin(*args, **kwargs)
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            twin(*mapped(args, torch.clone), **mapped(kwargs, torch.clone))
     except Exception as error:
         raise ModelError(
             f"running {type(model).__name__} once, on a copy, for its lazy modules to take their shapes",
@@ -145,7 +149,15 @@ def _by_method(owner: nn.Module, function: Callable[..., Any]) -> nn.Module:
     if function in (type(owner).forward, type(owner).__call__, nn.Module.__call__):
         return owner
     twin = copy.copy(owner)
-    twin.__dict__["forward"] = types.MethodType(function, twin)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        stands = twin.__dict__.pop("forward")  # the method may call the module itself: its forward is the class's then
+        try:
+            return function(twin, *args, **kwargs)
+        finally:
+            twin.__dict__["forward"] = stands
+
+    twin.__dict__["forward"] = forward
     return twin
 
 
@@ -194,10 +206,25 @@ def _parts(thing: Any) -> Iterator[tuple[str, Any]]:
                 continue
         yield from ((str(i), d) for i, d in enumerate(thing.__defaults__ or ()))
         yield from (thing.__kwdefaults__ or {}).items()
-        yield from ((n, thing.__globals__[n]) for n in code.co_names if n in thing.__globals__)
+        names = dict.fromkeys(n for c in _codes(code) for n in c.co_names)
+        yield from ((n, thing.__globals__[n]) for n in names if n in thing.__globals__)
     elif isinstance(thing, Mapping):
         yield from ((str(k), v) for k, v in thing.items())
     elif isinstance(thing, list | tuple):
         yield from ((str(i), v) for i, v in enumerate(thing))
-    elif not isinstance(thing, type | types.ModuleType | str | bytes) and hasattr(thing, "__dict__"):
-        yield from vars(thing).items()
+    elif not isinstance(thing, type | types.ModuleType | str | bytes):
+        yield from getattr(thing, "__dict__", {}).items()
+        slots = (s for c in type(thing).__mro__ for s in _listed(c.__dict__.get("__slots__", ())))
+        yield from ((s, getattr(thing, s)) for s in slots if hasattr(thing, s))
+
+
+def _listed(slots: Any) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else slots
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code, and that of the functions written inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)

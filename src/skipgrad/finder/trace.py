@@ -34,13 +34,16 @@ class Node:
         result: which result of the call this is.
         inplace: the call changed its first argument in place.
         number: a plain number among its arguments that matters (alpha, a factor), for merges.
-        dim: dimension, for concatenations.
+        scalar: the number beside the one tensor of an add or subtraction (``1 - g``); it comes first only in rsub.
+        second: for an add the tensor that alpha or the minus is for, for a lerp the one that is the weight.
+        dim: dimension, for concatenations and stacks.
         batched: True when the stack below a sum is summed away (``stack(...).sum()``).
         shift: argument k of this node is tensor argument k + shift of the call (``addcmul`` is two nodes).
         real: arguments from this one on exist only inside the call.
         given: how many tensors the call was given.
         looked: for a constant, the activations whose values it was computed from (``x > 0``): no gradient comes back
             through it, but a path that is multiplied by it is not linear in them.
+        below: computed where it is not known in which module's forward (exported and scripted programs).
     """
 
     i: int
@@ -58,12 +61,15 @@ class Node:
     result: int = 0
     inplace: bool = False
     number: float = 1.0
+    scalar: float | None = None
+    second: int = 1
     dim: int | None = None
     batched: bool = False
     shift: int = 0
     real: int = 99
     given: int = 0
     looked: tuple[int, ...] = ()
+    below: bool = False
 
     @property
     def weight(self) -> int:
@@ -88,7 +94,6 @@ class Trace:
         signature: structure, shapes and dtypes of the arguments.
         notes: what was surprising.
         unrun: paths of leaf modules that were not called.
-        flat: the modules the calls stood in are not all known (exported and scripted programs).
         rules: a user's own rules it was recorded with.
     """
 
@@ -100,8 +105,12 @@ class Trace:
     signature: Any = None
     notes: list[str] = field(default_factory=list)
     unrun: tuple[str, ...] = ()
-    flat: bool = False
     rules: Any = None
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is not known of some calls in which module's forward they stood (exported, scripted programs)."""
+        return any(n.below for n in self.nodes)
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
@@ -120,13 +129,17 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def mapped(value: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The same structure with every tensor of `tensors_in` replaced; what holds no tensor is handed on as it is."""
+    """The same structure with every tensor of `tensors_in` replaced; containers are new ones, other values the same."""
     if isinstance(value, torch.Tensor):
         return fn(value)
-    if not any(True for _ in tensors_in(value)):
-        return value
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(mapped(v, fn) for v in value))
+    if type(value) in (list, tuple):
+        return type(value)(mapped(v, fn) for v in value)
+    if type(value) is dict:
+        return {k: mapped(v, fn) for k, v in value.items()}
+    if not any(True for _ in tensors_in(value)):
+        return value
     if isinstance(value, (list, tuple)):
         return type(value)(mapped(v, fn) for v in value)
     twin = copy.copy(value)
