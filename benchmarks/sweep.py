@@ -12,7 +12,14 @@ again, so a sweep that was stopped goes on (``--retry``: those that failed are).
 than the time-out, costs one model, which is recorded as failed. Local processes and a Ray cluster run the same function
 (sweep_job.py).
 
-Ends with a summary, and with exit status 1 when less than ``--at-least`` of the models were traced.
+A model of transformers whose default configuration does not run is tried with two layers, with numbers filled in that
+the default leaves open, and with smaller widths (sweep_small.py); its record says so.
+
+Each record has a class: ``traced``; ``library``, it needs one that is not installed; ``model``, its own constructor or
+forward raises on these inputs without find, too; ``find``, only find fails; ``undecided`` for want of memory or time.
+
+Ends with a summary, and with exit status 1 when the share of traced models among traced, ``find`` and ``undecided`` is
+less than ``--at-least``.
 """
 
 from __future__ import annotations
@@ -29,8 +36,11 @@ from typing import Any
 from machine import machine, versions
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sweep_job import CLASSES
 from sweep_names import timm_names, transformers_names
 from sweep_pool import examined
+
+_ABLE = ("traced", "find", "undecided")  # the rest needs a library, or does not run without find either
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
@@ -68,6 +78,11 @@ def sweep(refs: list[str], path: Path, given: argparse.Namespace) -> dict[str, d
     return {ref: records[ref] for ref in refs}
 
 
+def class_of(record: dict[str, Any]) -> str:
+    """One of CLASSES; a worker that died or took too long left no class."""
+    return "traced" if record["ok"] else record.get("class", "undecided")
+
+
 def summarize(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The figures of a sweep as plain data."""
     done = [r for r in records.values() if r["ok"]]
@@ -81,6 +96,9 @@ def summarize(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "models": len(records),
         "traced": len(done),
         "share": len(done) / len(records) if records else 0.0,
+        "classes": (classes := {name: sum(class_of(r) == name for r in records.values()) for name in CLASSES}),
+        "share_of_those_that_run": len(done) / able if (able := sum(classes[c] for c in _ABLE)) else 0.0,
+        "changed": {word: sum(bool(r.get(word)) for r in done) for word in ("filled", "small")},
         "how": dict(Counter(r["how"] for r in done).most_common()),
         "skips": {kind: sum(r[kind] for r in done) for kind in ("add", "concat", "gate", "index", "long")},
         "ops": sum(r["ops"] for r in done),
@@ -91,13 +109,20 @@ def summarize(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "without_skips": sorted(r["ref"] for r in done if not any(r[k] for k in ("add", "concat", "gate", "index"))),
         "unknown": [[op, n, models[op]] for op, n in unknown.most_common()],
         "failed": {ref: r["reason"] for ref, r in records.items() if not r["ok"]},
+        "why": {ref: class_of(r) for ref, r in records.items() if not r["ok"]},
     }
 
 
 def show(summary: dict[str, Any]) -> str:
     """The summary as text."""
     s = summary
-    lines = [f"traced          {s['traced']} of {s['models']} ({100 * s['share']:.1f} %)"]
+    able = sum(s["classes"][name] for name in _ABLE)
+    lines = [
+        f"traced          {s['traced']} of {s['models']} ({100 * s['share']:.1f} %)",
+        f"of those that run at all  {s['traced']} of {able} ({100 * s['share_of_those_that_run']:.1f} %)",
+        f"classes         {', '.join(f'{name} {n}' for name, n in s['classes'].items())}",
+        f"configurations  filled in {s['changed']['filled']}, smaller widths {s['changed']['small']}",
+    ]
     if s["traced"]:
         lines += [
             f"traced on       {', '.join(f'{how} tensors {n}' for how, n in s['how'].items())}",
@@ -111,9 +136,9 @@ def show(summary: dict[str, Any]) -> str:
         f"unknown ops     {len(s['unknown'])}"
         + "".join(f"\n  {op}: {n} calls in {m} models" for op, n, m in s["unknown"])
     )
-    lines.append(
-        f"not traced      {len(s['failed'])}" + "".join(f"\n  {ref}: {why}" for ref, why in s["failed"].items())
-    )
+    lines.append(f"not traced      {len(s['failed'])}")
+    for name in CLASSES:
+        lines += [f"  {name}: {ref}: {why}" for ref, why in s["failed"].items() if s["why"][ref] == name]
     return "\n".join(lines)
 
 
@@ -141,7 +166,7 @@ def main() -> None:
     else:
         print(f"{versions('torch', 'timm', 'transformers')}; {machine()}; workers {given.workers}")
         print(show(summary))
-    sys.exit(summary["share"] < given.at_least)
+    sys.exit(summary["share_of_those_that_run"] < given.at_least)
 
 
 if __name__ == "__main__":

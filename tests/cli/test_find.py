@@ -235,7 +235,8 @@ def test_as_a_stranger_would(shell: Any, net: str) -> None:
 def test_rules_of_ones_own(cli: Any, net: str) -> None:
     own = Path(net.rpartition(":")[0])
     own.write_text(
-        own.read_text() + "\nimport skipgrad\n\ndef rules():\n    return skipgrad.Rules(keep=lambda skip: skip.name == '1')\n"
+        own.read_text() + "\nimport skipgrad\n"
+        "\ndef rules():\n    return skipgrad.Rules(keep=lambda skip: skip.name == '1')\n"
         "\ndef none():\n    return 3\n"
     )
     done = cli("find", net, "--input", "1,3,8,8", "--rules", f"{own}:rules")

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from skipgrad.core import BadInput
+from skipgrad.core import BadInput, OutputError
+from skipgrad.integrations.writers import CsvWriter
 from skipgrad.store import read_run
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what lightning warns about on import is its own affair
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Callback, LightningModule, Trainer
 
     from skipgrad.integrations.lightning import SkipgradCallback
 
@@ -90,14 +91,35 @@ def test_gradients_of_accumulated_batches_share_a_step():
     ]
 
 
-def test_a_watched_fit_gives_the_same_bits_and_leaves_nothing_behind():
+def test_under_accumulation_the_last_loss_of_a_step_counts(tmp_path):
+    class Counts(Tiny):
+        def training_step(self, batch, index):
+            return super().training_step(batch, index) * 0 + index
+
+    trainer(SkipgradCallback(run=tmp_path / "fit.sqlite"), accumulate_grad_batches=2, max_steps=3).fit(
+        Counts(), loader()
+    )
+    # As the training step returned it: Lightning divides it by the number of batches.
+    assert [(p.step, p.loss) for p in read_run(tmp_path / "fit.sqlite").losses] == [(0, 1.0), (1, 3.0), (2, 5.0)]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_watched_fit_gives_the_same_bits_and_leaves_nothing_behind(precision, accumulate):
     plain, watched = Tiny(), Tiny()
-    trainer().fit(plain, loader())
-    trainer(SkipgradCallback()).fit(watched, loader())
+    how = {"precision": precision, "accumulate_grad_batches": accumulate, "max_steps": 3}
+    trainer(**how).fit(plain, loader())
+    watching = SkipgradCallback()
+    trainer(watching, **how).fit(watched, loader())
+    assert not torch.equal(Tiny().net[0].weight, watched.net[0].weight)
+    assert len(watching.ledger.rows()) == 2 * 3 * accumulate
+    assert all(r.finite and r.skip_norm > 0 for r in watching.ledger.rows())
     for (name, a), (other, b) in zip(plain.state_dict().items(), watched.state_dict().items(), strict=True):
         assert name == other
         assert torch.equal(a, b), name
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in watched.modules())
+    assert [sorted(m.__dict__) for m in watched.net.modules()] == [sorted(m.__dict__) for m in plain.net.modules()]
+    assert "forward" not in watched.__dict__
 
 
 def test_validation_in_between_is_not_measured():
@@ -129,6 +151,34 @@ def test_the_run_file_holds_graph_losses_and_rows(tmp_path):
     assert [p.step for p in run.losses] == list(range(6))
     assert len(run.skip_rows[0]) == 12
     assert (run.trials[0].state, run.trials[0].steps, run.trials[0].measured) == ("done", 6, True)
+
+
+def test_the_run_file_and_writers_are_written_while_it_trains(tmp_path):
+    class Looks(Callback):
+        seen = None
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 3:
+                run = read_run(tmp_path / "fit.sqlite")
+                rows = (tmp_path / "tables" / "skips.csv").read_text().splitlines()
+                self.seen = (run.meta["state"], run.trials[0].steps, len(run.skip_rows[0]), len(run.losses), len(rows))
+
+    looks = Looks()
+    watching = SkipgradCallback(run=tmp_path / "fit.sqlite", writers=[CsvWriter(tmp_path / "tables")])
+    trainer(watching, looks).fit(Tiny(), loader())
+    assert looks.seen == ("running", 6, 8, 4, 9)
+    assert len((tmp_path / "tables" / "losses.csv").read_text().splitlines()) == 7
+
+
+def test_a_run_file_that_is_there_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "fit.sqlite").write_text("mine")
+    module = Tiny()
+    before = module.net[0].weight.clone()
+    with pytest.raises(OutputError, match="nothing was overwritten"):
+        trainer(SkipgradCallback(run=tmp_path / "fit.sqlite")).fit(module, loader())
+    assert torch.equal(before, module.net[0].weight)
+    assert "forward" not in module.__dict__
+    assert (tmp_path / "fit.sqlite").read_text() == "mine"
 
 
 def test_a_fit_that_fails_still_closes_the_watch_and_keeps_its_rows(tmp_path):

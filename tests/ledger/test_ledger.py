@@ -275,16 +275,6 @@ def test_no_gradient_is_no_zero() -> None:
     assert "no gradient reached its fork" in ledger.notes[0]
 
 
-def test_two_backwards_through_one_forward_are_refused_by_name() -> None:
-    model, x = made("identity", torch.float32)
-    with sg.watch(model) as ledger:
-        out = model(x).sum()
-        out.backward(retain_graph=True)
-        out.backward()
-    assert ledger.rows() == []
-    assert "more than one backward" in ledger.notes[0]
-
-
 def test_evaluation_inside_a_watch_is_left_alone() -> None:
     model, x = made("projection", torch.float32)
     with sg.watch(model) as ledger:
@@ -354,11 +344,7 @@ def test_checkpointing(reentrant: bool) -> None:
             model(x).pow(2).sum().backward()
         answers.append((ledger.rows(), ledger.notes))
     plain, under = answers
-    if reentrant:  # its forward runs without a graph, so there is nothing to tap; it must say so
-        assert under[0] == []
-        assert under[1]
-    else:
-        assert under[0] == plain[0]
+    assert under == plain
 
 
 def test_the_graph_given_is_what_is_measured() -> None:

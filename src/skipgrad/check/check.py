@@ -20,6 +20,7 @@ from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused,
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
 from skipgrad.ledger import Ledger, watch
+from skipgrad.ledger.spectrum import path_spectrum
 from skipgrad.models import Workload, fit
 from skipgrad.remedies import REMEDIES, remedy, treat
 from skipgrad.report import write_html
@@ -79,6 +80,7 @@ class _Check:
         self.path = self.folder / RUN
         self.report = self.folder / REPORT
         self.committed = 0.0
+        self.paths: dict[str, Any] = {}
 
     def run(self) -> CheckResult:
         options = self.options
@@ -142,7 +144,7 @@ class _Check:
         self.writer.commit()
 
         trial = self.settings.trial(0, measured=True)
-        ledger = self._measured(workload, trial, None, "measuring the patient")
+        ledger = self._measured(workload, trial, None, "measuring the patient", graph)
         findings = diagnose(ledger)
         self.writer.findings(findings)
         for note in ledger.notes:
@@ -163,15 +165,21 @@ class _Check:
         if names:
             self._cures(workload, graph, names)
 
-    def _measured(self, workload: Workload, trial: Trial, prepare: Prepare | None, stage: str) -> Ledger:
-        """One trial with the ledger on, its rows written as they come."""
+    def _measured(
+        self, workload: Workload, trial: Trial, prepare: Prepare | None, stage: str, graph: SkipGraph | None = None
+    ) -> Ledger:
+        """One trial with the ledger on, its rows written as they come; path lengths too where a graph is given."""
         settings = replace(self.settings, lr=trial.rate, seed=trial.seed)
         every = max(1, settings.steps // MEASURED_STEPS)
         kept: list[Ledger] = []
+        models: list[nn.Module] = []
         written = [0, 0]
         self.writer.trial(trial)
 
         def observe(model: nn.Module, optimizer: torch.optim.Optimizer) -> AbstractContextManager[Any]:
+            if graph is not None:
+                models.append(model)
+                self._paths(workload, graph, model, "first")
             kept.append(watch(model, optimizer=optimizer, every=every))
             return kept[0]
 
@@ -195,6 +203,8 @@ class _Check:
                 write()
             raise
         write()
+        if graph is not None and result.trial.state == "done":
+            self._paths(workload, graph, models[0], "last")
         self.writer.trial(result.trial)
         ledger = kept[0]
         for point in result.losses:
@@ -203,6 +213,24 @@ class _Check:
             self.writer.graph(ledger.graph, trial=trial.id)
         self.writer.commit()
         return ledger
+
+    def _paths(self, workload: Workload, graph: SkipGraph, model: nn.Module, when: str) -> None:
+        """The mean length of the gradient's paths, before the first or after the last step, on the example batch."""
+        if not graph.count("add"):
+            return
+        batch = workload.example.to(torch.device(self.options.device))
+        if batch.args and batch.kwargs:
+            self.writer.note("length of the gradient's paths: not measured: inputs by position and by name at once")
+            return
+        try:
+            spectrum = path_spectrum(
+                model, graph, batch.args or batch.kwargs, lambda out: workload.loss(out, batch), max_length=0
+            )
+        except SkipgradError as error:
+            self.writer.note(f"length of the gradient's paths, {when} step: not measured: {error.received or error}")
+            return
+        self.paths |= {"at": spectrum.at, "branches": spectrum.branches, when: spectrum.mean_length}
+        self.writer.meta(paths=self.paths)
 
     def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str]) -> None:
         lines: dict[str, str] = {}

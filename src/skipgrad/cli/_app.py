@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from skipgrad._version import __version__
-from skipgrad.cli import boost, check, find, lab, report
+from skipgrad.cli import boost, check, export, find, lab, report, watch
 from skipgrad.cli._terminal import Answer
 
 EPILOGUE = (
@@ -33,8 +33,9 @@ def make_app() -> App:
         verbose=False,
         result_action="return_value",
     )
-    for order, verb in enumerate((find.find, check.check, boost.boost, lab.lab, report.report)):
+    verbs = (find.find, check.check, boost.boost, lab.lab, watch.watch, report.report, export.export)
+    for order, verb in enumerate(verbs):
         # Verbs without a MODEL say nothing about models below their options.
-        epilogue = "" if verb in (lab.lab, report.report) else None
+        epilogue = "" if verb in (lab.lab, watch.watch, report.report, export.export) else None
         app.command(verb, sort_key=order, help_epilogue=epilogue)
     return app

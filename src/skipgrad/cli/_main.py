@@ -6,6 +6,7 @@ Exit statuses: 0 it ran · 1 something the user can mend (`SkipgradError`) · 2 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = tuple(sys.argv[1:] if argv is None else argv)
     words.set(given)
+    _make_writable()
     try:
         with warnings.catch_warnings():
             # Warnings of the libraries under a user's model (a renamed argument, a slow kernel) are not about what was
@@ -61,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python would flush stdout once more at exit, and complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT):
+            return _bug(error)
+        say(f"writing the answer\n  received: {error.strerror}\n  to do:    make room, or send the output elsewhere")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would flush stdout once more at exit
+        return MENDABLE
     except SystemExit as stop:
         say(
             "running the code of the model or the data\n"
@@ -70,11 +78,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         _traceback()
         return MENDABLE
     except Exception as error:  # noqa: BLE001 – the last edge: what gets here is a bug of ours and is reported as one
-        first = (str(error).splitlines() or [""])[0]
-        hint = "" if os.environ.get(TRACEBACK) else f"; set {TRACEBACK}=1 to see where"
-        say(f"unexpected {type(error).__name__}: {first} (a bug in skipgrad, please report it{hint})")
-        _traceback()
-        return BUG
+        return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    first = (str(error).splitlines() or [""])[0]
+    hint = "" if os.environ.get(TRACEBACK) else f"; set {TRACEBACK}=1 to see where"
+    say(f"unexpected {type(error).__name__}: {first} (a bug in skipgrad, please report it{hint})")
+    _traceback()
+    return BUG
+
+
+def _make_writable() -> None:
+    """A stdout that is closed is written to nowhere; one that lacks a character gets its code instead."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the program runs
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _traceback() -> None:

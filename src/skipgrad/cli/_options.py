@@ -81,7 +81,7 @@ def input_shape(text: str | None) -> tuple[int, ...] | None:
         shape = tuple(int(part) for part in text.replace("x", ",").strip("()[] ").rstrip(",").split(","))
     except ValueError:
         shape = ()
-    if not shape or min(shape) < 1:
+    if not shape or min(shape) < 1 or max(shape) > 2**31:
         raise BadInput(
             "reading --input",
             received=repr(text),

@@ -196,13 +196,13 @@ class Recorder(TorchFunctionMode):
         self.met.add(found[0])
         return found[1]
 
-    def _instead(self, op: str, function: Any, raw: str, args: Any, kwargs: Any) -> Any:
+    def _instead(self, op: str, function: Any, raw: str, args: Any, kwargs: Any, *, popped: bool = True) -> Any:
         """Runs a user's function in the place of an op, and records what it does."""
         self._apart += 1
         self._within.add(op)
         self._entered += 1  # stays entered inside, where torch has popped the mode
         try:
-            with _Again(self):
+            with _Again(self) if popped else contextlib.nullcontext():
                 out = function(*args, **kwargs)
         except Exception as error:
             raise BadInput(
@@ -406,7 +406,7 @@ class Recorder(TorchFunctionMode):
             return run(*args, **kwargs)
         rule = self._rule(name)
         if callable(rule):
-            return self._instead(name, rule, name, args, kwargs)
+            return self._instead(name, rule, name, args, kwargs, popped=False)
         self._silent += rule is not None
         try:
             out = run(*args, **kwargs)

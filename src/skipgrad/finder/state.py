@@ -94,7 +94,7 @@ def _refill(box: Any, held: list[Any]) -> None:
     if isinstance(box, dict):
         now = list(box.items())
         if len(now) != len(held) or any(a is not c or b is not d for (a, b), (c, d) in zip(now, held, strict=True)):
-            kind = OrderedDict if isinstance(box, OrderedDict) else dict
+            kind: Any = OrderedDict if isinstance(box, OrderedDict) else dict
             kind.clear(box)
             for key, value in held:
                 kind.__setitem__(box, key, value)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from skipgrad.core.errors import BadInput, MissingExtra
 from skipgrad.core.graph import SkipGraph
-from skipgrad.core.run import LossPoint, Trial
+from skipgrad.core.run import LossPoint
 from skipgrad.finder import find
-from skipgrad.ledger import watch
-from skipgrad.store import RunWriter
+from skipgrad.integrations._session import Session
+from skipgrad.integrations.writers.base import RowWriter
 
 if TYPE_CHECKING:
     from skipgrad.ledger import Ledger
@@ -47,7 +45,7 @@ class _Steps:
         self._optimizer = optimizer
         self._before: OrderedDict[int, Callable[..., Any]] = OrderedDict()
         self._after: OrderedDict[int, Callable[..., Any]] = OrderedDict()
-        self._begun = False
+        self.begun = False
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -61,14 +59,14 @@ class _Steps:
 
     def begin(self) -> None:
         """Gradients are there, weights have not moved."""
-        self._begun = True
+        self.begun = True
         for hook in list(self._before.values()):
             hook(self._optimizer, (), {})
 
     def end(self) -> None:
         """Weights have moved, if a step had begun."""
-        if self._begun:
-            self._begun = False
+        if self.begun:
+            self.begun = False
             for hook in list(self._after.values()):
                 hook(self._optimizer, (), {})
 
@@ -93,7 +91,8 @@ class SkipgradCallback(Callback):
             ``example_input_array`` when None; without either, the watch waits for the first batch.
         graph: the skips, if they are known already.
         every: measure every so many steps.
-        run: path of a run file to write (it must not exist), which ``skipgrad report`` opens.
+        run: path of a run file to write (it must not exist), which ``skipgrad watch`` and ``skipgrad report`` open.
+        writers: what else gets the rows, step by step; closed at the end.
 
     Attributes:
         ledger: the ledger; None before training starts.
@@ -114,15 +113,14 @@ class SkipgradCallback(Callback):
         graph: SkipGraph | None = None,
         every: int = 1,
         run: str | Path | None = None,
+        writers: Sequence[RowWriter] = (),
     ) -> None:
         self.module, self.every = module, every
         self.graph = graph
         self.ledger: Ledger | None = None
-        self._example, self._run = example, run
-        self._stack = ExitStack()
-        self._open = False
+        self._example, self._run, self._writers = example, run, writers
+        self._session: Session | None = None
         self._steps: _Steps | None = None
-        self._losses: list[LossPoint] = []
         self._start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -139,9 +137,21 @@ class SkipgradCallback(Callback):
             args, kwargs = _arguments(example, pl_module.device)
             self.graph = find(watched, *args, **kwargs)
         self._steps = _Steps(trainer.optimizers[0]) if trainer.optimizers else None
-        watching = watch(watched, self.graph, optimizer=cast(Any, self._steps), every=self.every)
-        self.ledger = self._stack.enter_context(watching)
-        self._open, self._losses, self._start = True, [], time.perf_counter()
+        planned = trainer.estimated_stepping_batches
+        self._session = Session(
+            watched,
+            self._steps,
+            graph=self.graph,
+            every=self.every,
+            run=self._run,
+            writers=self._writers,
+            loop="lightning.Trainer.fit",
+            steps=int(planned) if planned < float("inf") else 0,
+            name=type(pl_module).__name__ + (f".{self.module}" if self.module else ""),
+            main=trainer.is_global_zero,
+        ).open()
+        self.ledger = self._session.ledger
+        self._start = time.perf_counter()
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -153,17 +163,17 @@ class SkipgradCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tells the ledger that the step is over, and keeps the loss."""
+        """Keeps the loss, and tells the ledger that the step is over."""
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        # Under accumulation several batches share a step: the last one stands for it, as run files hold one.
+        steps = self._steps is None or self._steps.begun
+        if steps and self.ledger is not None and isinstance(loss, Tensor) and loss.numel() == 1:
+            seconds = time.perf_counter() - self._start
+            # What it hands on is divided by the number of batches it accumulates.
+            value = float(loss.detach()) * (trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1)
+            self.ledger.loss_at(LossPoint(0, max(0, trainer.global_step - 1), value, seconds))
         if self._steps is not None:
             self._steps.end()
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if isinstance(loss, Tensor) and loss.numel() == 1:
-            seconds = time.perf_counter() - self._start
-            # Under accumulation several batches share a step: the last one stands for it, as run files hold one.
-            point = LossPoint(0, max(0, trainer.global_step - 1), float(loss.detach()), seconds)
-            if self._losses and self._losses[-1].step == point.step:
-                self._losses.pop()
-            self._losses.append(point)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the watch and writes the run file."""
@@ -178,38 +188,13 @@ class SkipgradCallback(Callback):
         self._close(trainer, pl_module, "interrupted")
 
     def _close(self, trainer: Trainer, pl_module: LightningModule, state: str) -> None:
-        if not self._open:
+        if self._session is None or not self._session.is_open:
             return
-        self._open = False
         if self._steps is not None:
             self._steps.end()
-        self._stack.close()
-        assert self.ledger is not None
-        found = self.ledger.measurements().graph
+        self._session.close(state, trainer.global_step)
+        found = self._session.ledger.measurements().graph
         self.graph = found if self.graph is None and len(found) else self.graph
-        if self._run is not None and trainer.is_global_zero:
-            self._write(self._run, trainer, pl_module, state)
-
-    def _write(self, path: str | Path, trainer: Trainer, pl_module: LightningModule, state: str) -> None:
-        assert self.ledger is not None
-        rates = [g["lr"] for o in trainer.optimizers for g in o.param_groups]
-        # The record wants a seed; Lightning's own is not ours to know.
-        trial = Trial(0, None, float(rates[0]) if rates else 0.0, 0, trainer.global_step, measured=True)
-        meta = {
-            "model": type(pl_module).__name__ + (f".{self.module}" if self.module else ""),
-            "data": "Lightning",
-            "command": "lightning.Trainer.fit",
-            "state": state,
-            "versions": {"torch": torch.__version__},
-        }
-        with RunWriter.create(path, meta) as writer:
-            if self.graph is not None:
-                writer.graph(self.graph)
-            ended = "done" if state == "done" else "interrupted"
-            writer.trial(replace(trial, state=ended)).losses(self._losses)
-            writer.skip_rows(0, self.ledger.rows()).layer_rows(0, self.ledger.layers())
-            for note in self.ledger.notes:
-                writer.note(note)
 
     def _watched(self, pl_module: LightningModule) -> nn.Module:
         try:

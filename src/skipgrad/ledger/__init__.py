@@ -24,11 +24,12 @@ def watch(
 
     The training that goes on inside is bitwise the training without. Nothing is left on the model
     afterwards. What it reads is what ``.backward()`` brings; ``torch.autograd.grad`` with chosen inputs
-    leaves no rows.
+    leaves no rows. Which ways of training are measured, and which are refused, is a table in ``docs/ledger.md``.
 
     Args:
-        model: as you call it: plain, ``torch.compile``d or in DistributedDataParallel.
-        graph: `sg.find`'s; found at the first forward when not given. Its skips are measured, and no others.
+        model: as you call it: plain, ``torch.compile``d, in DistributedDataParallel, after ``fully_shard``.
+        graph: `sg.find`'s; found at the first forward when not given (after ``fully_shard`` it must be given, found
+            before). Its skips are measured, and no others.
         optimizer: lets steps be the optimizer's, and updates and stalled weights be measured.
         every: measures each ``every``-th step; the others run at full speed, with no mode on.
         run: a new run file to write, for ``skipgrad report`` and `sg.diagnose`.
@@ -38,8 +39,9 @@ def watch(
 
     Raises:
         BadInput: an argument of the wrong kind.
-        MeasureError: a kind of model that cannot be measured (ScriptModule, DataParallel), or a graph of
-            another model (at the first forward).
+        MeasureError: a kind of model that cannot be measured (ScriptModule, ExportedProgram, DataParallel); on
+            entering, weights cut up by ``fully_shard`` and no graph; at the first forward, a graph of another model,
+            or skips that all run inside TorchScript.
 
     Example:
         >>> import skipgrad as sg, torch, torchvision

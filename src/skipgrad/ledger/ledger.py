@@ -22,10 +22,14 @@ from skipgrad.core import (
     Trial,
 )
 from skipgrad.finder import NO_RULES, Found, find_in_call, is_tracing, signature, unwrap
-from skipgrad.ledger.mode import Slots, TapMode
+from skipgrad.ledger.mode import TapMode
 from skipgrad.ledger.patch import ForwardPatch
 from skipgrad.ledger.plan import Plan, make_plan
+from skipgrad.ledger.ranks import gathered, is_sharded
+from skipgrad.ledger.reentrant import rerunning
+from skipgrad.ledger.refuse import check_arguments, other_transform, scripted
 from skipgrad.ledger.rows import read
+from skipgrad.ledger.slots import Arrivals, Slots, backward_now, rows_of
 from skipgrad.ledger.weights import WeightStats, WeightWatch
 from skipgrad.store import RunWriter
 
@@ -54,25 +58,7 @@ class Ledger:
         every: int = 1,
         run: str | Path | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise BadInput(
-                "watching a model", received=f"a {type(model).__name__}", todo="pass the torch.nn.Module you call"
-            )
-        if graph is not None and not isinstance(graph, SkipGraph):
-            raise BadInput(
-                "watching a model",
-                received=f"a {type(graph).__name__} as graph",
-                todo="pass what sg.find(...) returned",
-            )
-        if not isinstance(every, int) or every < 1:
-            raise BadInput("watching a model", received=f"every={every!r}", todo="pass a whole number from 1 on")
-        for kind in (torch.jit.ScriptModule, nn.DataParallel):
-            if isinstance(model, kind):
-                raise MeasureError(
-                    "watching a model",
-                    received=f"a {kind.__name__}, whose forward does not run in Python in this thread",
-                    todo="watch the plain module (DistributedDataParallel is fine)",
-                )
+        check_arguments(model, graph, every)
         self.graph = graph
         self.notes: list[str] = []
         self._user_model = model
@@ -87,7 +73,13 @@ class Ledger:
         self._patch: ForwardPatch | None = None
         self._hooks: list[Any] = []
         self._busy = False
-        self._pending: list[tuple[Plan, Slots, float]] = []  # with the factor on the loss at the time
+        self._inbox: list[Arrivals] = []  # forwards to which a backward has brought figures
+        self._waiting: list[Arrivals] = []  # forwards since the last step
+        self._scale: float | None = None  # the scaler's at the last forward
+        self._unstepped: list[int] = []  # steps the scaler did not let the optimizer take
+        self._sharded = False
+        self._named: dict[str, nn.Parameter] | None = None
+        self._since = 0  # forwards since the last step
         self._step = 0
         self._micro = 0
         self._skips: list[SkipRow] = []
@@ -109,10 +101,15 @@ class Ledger:
             raise BadInput(
                 "entering a watch", received="one that is entered already", todo="make a new one: sg.watch(…)"
             )
+        self._sharded = is_sharded(self._inner)
+        if self._sharded:
+            self._given_trace()
         if self._run is not None:
             meta = {"model": type(self._inner).__name__, "state": "running", "torch": torch.__version__}
             self._writer = RunWriter.create(self._run, meta)
             self._writer.trial(Trial(0, None, float(self._rate() or 0.0), 0, 0, measured=True))
+        # Inside a forward ``fully_shard`` has other parameters in the place of these.
+        self._named = dict(self._inner.named_parameters(remove_duplicate=False)) if self._sharded else None
         # DistributedDataParallel calls its module; a compiled module is called itself.
         target = self._user_model
         if isinstance(target, nn.parallel.DistributedDataParallel):
@@ -142,9 +139,15 @@ class Ledger:
             hook.remove()
         self._hooks.clear()
         self._flush()
-        if self._pending:
-            self._note(f"{len(self._pending)} forwards were followed by no backward and left no rows")
-            self._pending.clear()
+        self._skipped_step()
+        if self._unstepped:
+            first = ", ".join(map(str, self._unstepped[:6])) + (" …" if len(self._unstepped) > 6 else "")
+            self._note(f"the GradScaler let {len(self._unstepped)} steps pass without moving a weight ({first})")
+            self._unstepped.clear()
+        idle = sum(not a.seen for a in self._waiting)
+        if idle:
+            self._note(f"{idle} forwards were followed by no backward and left no rows")
+        self._waiting.clear()
         if self._arrived:
             # A backward no step followed: a loss that is not finite, or the end of the loop.
             self._close_step(self._weights.norms() if self._weights is not None else {})
@@ -195,8 +198,6 @@ class Ledger:
     def layers(self) -> list[LayerRow]:
         """One `LayerRow` per weighted layer and step measured so far, in order."""
         self._flush()
-        if self._optimizer is None and self._arrived:
-            self._close_step({})
         return list(self._layers)
 
     def frame(self) -> polars.DataFrame:
@@ -221,6 +222,20 @@ class Ledger:
         rows, layers = tuple(self.rows()), tuple(self.layers())
         return Measurements(self.graph or SkipGraph(()), rows, layers, tuple(self._losses), tuple(self.notes))
 
+    def reduced(self, group: Any = None, *, mean: bool = True) -> Measurements:
+        """What one process with the whole batch would have measured; a collective call that every rank makes.
+
+        A rank's own rows are of its own part of the batch, and, after ``fully_shard``, of its own part of the weights.
+
+        Args:
+            group: the process group; the default one when None.
+            mean: the ranks' gradients are averaged, as DistributedDataParallel and ``fully_shard`` do; else added up.
+
+        Raises:
+            MeasureError: there is no process group.
+        """
+        return gathered(self.measurements(), group, mean=mean, sharded=is_sharded(self._inner))
+
     def __repr__(self) -> str:
         skips = len(self.graph) if self.graph is not None else 0
         return f"Ledger({skips} skips, {len(self._skips)} skip rows, {len(self._layers)} layer rows, step {self._step})"
@@ -229,13 +244,19 @@ class Ledger:
     def _forward(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self._busy or is_tracing() or not torch.is_grad_enabled():
             return original(*args, **kwargs)
-        self._flush()
+        inside = backward_now() >= 0
+        if inside and not rerunning():  # non-reentrant checkpointing of the whole model: its first run is measured
+            return original(*args, **kwargs)
+        if not inside:
+            self._flush()
+            self._skipped_step()
         self._forwards += 1
+        self._since += 1
         if self._step % self._every:
             if self._optimizer is None:
                 self._step += 1  # the number of the backward is the step: an unmeasured forward counts as one
             return original(*args, **kwargs)
-        other = _other_transform()
+        other = other_transform()
         if other:
             self._note(f"a forward under {other} is not measured")
             return original(*args, **kwargs)
@@ -248,8 +269,10 @@ class Ledger:
             raise
         if mode is None:
             return original(*args, **kwargs)
-        plan = mode.plan
-        slots = Slots(plan, self._device())
+        arrivals = Arrivals(mode.plan, self._factor(), self._forwards, self._inbox)
+        slots = Slots(arrivals, self._device())
+        if mode.compiled:
+            slots.keep_sizes()
         mode.begin(slots)
         self._busy = True
         try:
@@ -260,12 +283,28 @@ class Ledger:
             raise
         finally:
             self._busy = False
+        if mode.off:
+            self._note("a fork ran with gradients off (torch.no_grad, or a checkpoint that is not torch's own)")
         if mode.end():
-            scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
-            self._pending.append((plan, slots, scale))
+            self._waiting.append(arrivals)
+            if inside:
+                arrivals.inside()
         else:
+            arrivals.dropped = True
             self._changed(mode, args, kwargs)
         return out
+
+    def _factor(self) -> float:
+        """What the loss is multiplied by."""
+        if self._scaler is not None:
+            return float(self._scaler.get_scale())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
+                self._note(
+                    "float16 autocast, and no GradScaler was named: if you use one, call ledger.scaled_by(scaler), "
+                    "as the figures are of the scaled loss"
+                )
+        return 1.0
 
     def _mode(self, args: Any, kwargs: Any) -> TapMode | None:
         key = signature(args, kwargs, self._inner.training)
@@ -273,7 +312,9 @@ class Ledger:
             return self._modes[key]
         graph = self.graph
         found: Found | None = graph.trace if graph is not None else None
-        if found is None or found.trace.signature != key or found.trace.how == "fake" or key in self._failed:
+        if self._sharded:
+            found = self._given_trace(key)
+        elif found is None or found.trace.signature != key or found.trace.how == "fake" or key in self._failed:
             graph = self._find(args, kwargs, "real" if key in self._failed else "foretell")
             found = graph.trace
         assert found is not None
@@ -291,7 +332,17 @@ class Ledger:
             )
         for name in sorted(lost):
             self._note(f"{name}: in the graph given, not in this forward; not measured")
-        plan = make_plan(found, only)
+        hidden: frozenset[tuple[str, int]] = frozenset()
+        if not isinstance(self._inner, torch.fx.GraphModule):  # whose calls are all Python's
+            hidden = frozenset(n.call for n in found.trace.nodes if n.below and n.call is not None)
+        plan = make_plan(found, only, hidden=hidden)
+        if hidden and plan.refused and not plan.skips:
+            where = ", ".join(n or "the model itself" for n in scripted(self._inner)[:4]) or "a compiled extension"
+            raise MeasureError(
+                f"watching {type(self._inner).__name__}",
+                received=f"skips that all run below Python, where nothing can be tapped ({where})",
+                todo="watch the module the TorchScript program was made from",
+            )
         failed = self._failed.get(key)
         if failed is not None and failed.sites == plan.sites:
             self._given_up.add(key)
@@ -299,8 +350,7 @@ class Ledger:
             return None
         for name, reason in plan.refused.items():
             self._note(f"{name}: not measured: {reason}")
-        model = self._user_model
-        mode = TapMode(plan, compiled=hasattr(model, "_orig_mod") or "_compiled_call_impl" in model.__dict__)
+        mode = TapMode(plan, compiled=any(map(_is_compiled, (self._user_model, *self._user_model.modules()))))
         self._modes[key] = mode
         self._follow(plan)
         if self._writer is not None:
@@ -308,12 +358,32 @@ class Ledger:
             self._writer.commit()
         return mode
 
+    def _given_trace(self, key: Any = None) -> Found:
+        """The trace of the graph given: a model whose weights are cut up cannot be traced."""
+        found: Found | None = self.graph.trace if self.graph is not None else None
+        received = ""
+        if found is None:
+            received = "a graph without a trace (read from a file)" if self.graph is not None else "no graph"
+        elif key is not None and _but_for_dtypes(found.trace.signature) != _but_for_dtypes(key):
+            received = "a graph found with another kind of input, or in the other mode"
+        elif key in self._failed:
+            received = "a forward that makes other calls than the graph's"
+        if received or found is None:
+            raise MeasureError(
+                f"watching {type(self._inner).__name__}, whose weights fully_shard has cut up",
+                received=received,
+                todo="call graph = sg.find(model, x) before fully_shard, in the same mode, and pass it to sg.watch",
+            )
+        return found
+
     def _find(self, args: Any, kwargs: Any, how: str) -> SkipGraph:
         TapMode.paused = True
         try:
             found: Found | None = self.graph.trace if self.graph is not None else None
             rules = found.trace.rules if found is not None else NO_RULES
-            return find_in_call(self._inner, args, kwargs, how=how, rules=rules)
+            # Hooks that are about (a checkpoint around the whole model) are not to see what the trace saves.
+            with torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+                return find_in_call(self._inner, args, kwargs, how=how, rules=rules)
         finally:
             TapMode.paused = False
 
@@ -342,19 +412,24 @@ class Ledger:
         layers: dict[str, tuple[str, ...]] = {}
         for name, _, weights in plan.layers:
             layers.setdefault(name.split("#")[0], weights)
-        self._weights = WeightWatch(self._inner, layers)
+        self._weights = WeightWatch(self._inner, layers, self._named)
 
     # -- backwards and steps -----------------------------------------------------------------------
     def _flush(self) -> None:
-        """Reads the slots a backward has been through."""
-        waiting: list[tuple[Plan, Slots, float]] = []
-        for plan, slots, scale in self._pending:
-            if not slots.arrived():
-                waiting.append((plan, slots, scale))
+        """Reads what backwards have brought."""
+        if backward_now() >= 0:
+            return  # the rest of it is still to come
+        taken = [(number, a) for a in self._inbox for number in a.grads]
+        self._inbox.clear()
+        taken.sort(key=lambda t: (t[0], t[1].number))
+        for k, (number, arrivals) in enumerate(taken):
+            grads = arrivals.grads.pop(number)
+            if arrivals.dropped:
                 continue
-            if self._optimizer is None and self._arrived:
-                self._close_step({})
-            figures = read(plan, slots, step=self._step, micro=self._micro, scale=scale)
+            plan = arrivals.plan
+            figures = read(
+                plan, rows_of(plan, grads), arrivals.refused, step=self._step, micro=self._micro, scale=arrivals.scale
+            )
             self._skips += figures.skips
             for name, reason in figures.missing.items():
                 self._note(f"{name}: not measured: {reason}")
@@ -362,14 +437,31 @@ class Ledger:
             for layer, (size, finite) in figures.layers.items():
                 _, before, fine = self._arrived.get(layer, (0, 0.0, True))
                 self._arrived[layer] = (depths[layer], (before**2 + size**2) ** 0.5, fine and finite)
-            if self._optimizer is None:
+            self._micro += 1
+            if self._optimizer is None and (k + 1 == len(taken) or taken[k + 1][0] != number):
+                # Without an optimizer a step is a backward, through however many forwards.
                 self._close_step(self._weights.norms() if self._weights is not None else {})
                 self._step += 1
-            else:
-                self._micro += 1
-        self._pending = waiting
+                self._micro = 0
+                self._waiting.clear()
         if self._optimizer is None:
             self._tell()
+
+    def _skipped_step(self) -> None:
+        """Closes a step that the scaler did not let the optimizer take; nothing but its factor tells."""
+        if self._scaler is None:
+            return
+        scale = float(self._scaler.get_scale())
+        fell = self._scale is not None and scale < self._scale
+        self._scale = scale
+        if self._optimizer is None or not fell or not self._since:
+            return
+        self._unstepped.append(self._step)
+        stats = self._weights.norms() if self._weights is not None else {}
+        for entry in stats.values():
+            entry.update_norm = 0.0
+        self._close_step(stats)
+        self._next_step()
 
     def _before_step(self, closure: bool) -> None:
         self._flush()
@@ -377,7 +469,8 @@ class Ledger:
         # With a closure, forward and backward are still to come, inside the step.
         if self._weights is not None and (self._arrived or (closure and self._step % self._every == 0)):
             self._weights.keep()
-            self._stats = {} if closure else self._weights.norms()
+            factor = getattr(self._optimizer, "grad_scale", None)  # a fused step divides it out itself
+            self._stats = {} if closure else self._weights.norms(1.0 if factor is None else float(factor))
 
     def _after_step(self) -> None:
         self._flush()
@@ -386,10 +479,12 @@ class Ledger:
             self._weights.moved(stats)
             self._close_step(stats)
         self._stats = {}
+        self._next_step()
+
+    def _next_step(self) -> None:
         self._step += 1
-        self._micro = 0
-        # A forward still waiting belongs to a step that is over.
-        self._pending.clear()
+        self._micro = self._since = 0
+        self._waiting.clear()  # a forward still waiting belongs to a step that is over
         self._write()
         self._tell()
 
@@ -447,15 +542,18 @@ def _call(ref: weakref.ref[Ledger], method: Callable[..., None], *args: Any) -> 
         method(ledger, *args)
 
 
-def _other_transform() -> str:
-    """What else than plain autograd is at work on this forward, if anything."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
-        return "torch.func (grad, vmap)"
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode differentiation"
-    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
-        return "torch.jit.trace"
-    return "torch.export" if torch.compiler.is_exporting() else ""
+def _but_for_dtypes(key: Any) -> Any:
+    """A signature without dtypes: mixed precision casts what it is given."""
+    spec, leaves, training = key
+    return spec, tuple(leaf[0] if isinstance(leaf, tuple) else leaf for leaf in leaves), training
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    return hasattr(model, "_orig_mod") or model.__dict__.get("_compiled_call_impl") is not None
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:

@@ -11,36 +11,9 @@ from torch._guards import CompileContext
 from torch.overrides import TorchFunctionMode
 
 from skipgrad.ledger.plan import Plan, Site
-from skipgrad.ledger.taps import GATHER_WIDTH, OUT_WIDTH, Gather, Out, Tap, mean_square
-
-# A row of a leaf tensor is read by indexing, whose backward fills the whole tensor: leaves are kept small.
-LEAF_ROWS = 32
-
-
-class Slots:
-    """The leaf tensors of one forward, whose gradients are the measurement."""
-
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        self.gathers = _leaves(len(plan.specs), GATHER_WIDTH, plan.dtype, device)
-        self.outs = _leaves(plan.outs, OUT_WIDTH, plan.dtype, device)
-        self.layers = _leaves(len(plan.layers), OUT_WIDTH, plan.dtype, device)
-
-    def arrived(self) -> bool:
-        """Whether a backward has been through."""
-        return any(t.grad is not None for t in (*self.gathers, *self.outs, *self.layers))
-
-    @staticmethod
-    def rows(leaves: list[Tensor]) -> list[list[float]]:
-        """The figures of the leaves, row by row; a row no backward reached is zeros."""
-        out: list[list[float]] = []
-        for leaf in leaves:
-            out += (torch.zeros_like(leaf) if leaf.grad is None else leaf.grad).tolist()
-        return out
-
-
-def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    sizes = [min(LEAF_ROWS, rows - k) for k in range(0, rows, LEAF_ROWS)]
-    return [torch.zeros(n, width, dtype=dtype, device=device, requires_grad=True) for n in sizes]
+from skipgrad.ledger.reentrant import Rerun, crossing, region_now
+from skipgrad.ledger.slots import Slots
+from skipgrad.ledger.taps import Gather, Out, Tap, mean_square
 
 
 class TapMode(TorchFunctionMode):
@@ -55,6 +28,8 @@ class TapMode(TorchFunctionMode):
     Attributes:
         counts: calls so far in this forward, by function name.
         total: calls so far of any of those names.
+        regions: calls that ran inside a reentrant checkpoint, which is run again in the backward.
+        off: a fork was met with gradients off, for another reason.
         broken: this forward's calls are not the trace's; nothing more is tapped, and its figures are dropped.
         paused: for all modes: calls are neither counted nor tapped, as another watch is tracing inside this forward.
     """
@@ -68,6 +43,8 @@ class TapMode(TorchFunctionMode):
         self.sites = plan.sites
         self.counts: dict[str, int] = {}
         self.total = 0
+        self.regions: dict[tuple[str, int], Rerun] = {}
+        self.off = False
         self.broken = False
         self.slots: Slots | None = None
         self._zs: dict[tuple[int, int], Tensor] = {}
@@ -78,13 +55,22 @@ class TapMode(TorchFunctionMode):
         self.slots = slots
         self.total = 0
         self.broken = False
+        self.off = False
         self.counts.clear()
+        self.regions.clear()
         self._zs.clear()
         self._squares.clear()
 
+    def again(self) -> TapMode:
+        """Another of the same plan, for a part that is run again."""
+        return TapMode(self.plan, compiled=self.compiled)
+
     def end(self) -> bool:
         """Forgets the tensors of the forward; whether its calls were those of the trace."""
+        if self.regions and self.slots is not None:
+            self.slots.arrivals.refused.update(crossing(self))
         self.slots = None
+        self.regions.clear()
         self._zs.clear()
         self._squares.clear()
         return not self.broken and all(self.counts.get(name, 0) == n for name, n in self.plan.expected.items())
@@ -99,6 +85,8 @@ class TapMode(TorchFunctionMode):
             return func(*args, **kwargs)
         number = self.counts.get(name, 0)
         before = self.total
+        if not self.compiled and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            return self._untapped(name, number, func, args, kwargs)
         self.counts[name] = number + 1
         self.total = before + 1
         site = sites.get(number)
@@ -116,6 +104,21 @@ class TapMode(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 out = _first(out, lambda t: self._result(site, t))
         return out
+
+    def _untapped(self, name: str, number: int, func: Any, args: Any, kwargs: Any) -> Any:
+        """A call without a graph: counted, and tapped only when a reentrant checkpoint makes it again."""
+        region = region_now(self)
+        site = self.sites[name].get(number)
+        if site is not None:
+            self.broken = self.broken or site.before != self.total
+            self.off = self.off or (region is None and bool(site.taps))
+            if region is not None:
+                self.regions[name, number] = region
+        if region is not None:
+            region.many += 1
+        self.counts[name] = number + 1
+        self.total += 1
+        return func(*args, **kwargs)
 
     # -- arguments ---------------------------------------------------------------------------------
     def _tapped(self, site: Site, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -151,7 +154,7 @@ class TapMode(TorchFunctionMode):
     def _z(self, gather: int, z: int, x: Tensor) -> Tensor:
         if (gather, z) not in self._zs:
             assert self.slots is not None
-            slot = self.slots.gathers[gather // LEAF_ROWS][gather % LEAF_ROWS]
+            slot = self.slots.gather(gather)
             for k, made in enumerate(Gather.apply(slot, x, self.plan.specs[gather])):
                 self._zs[(gather, k)] = made
         # Taken out at its use: whatever stayed here would leave a compiled graph as one of its results.
@@ -169,8 +172,7 @@ class TapMode(TorchFunctionMode):
             return y
         assert self.slots is not None
         for layer in site.layers:
-            slot = self.slots.layers[layer // LEAF_ROWS][layer % LEAF_ROWS]
-            y = Out.apply(y, slot, None)  # type: ignore[assignment]
+            y = Out.apply(y, self.slots.layer(layer), None)  # type: ignore[assignment]
         for row, pos in site.outs:
             if pos < 0:
                 y = self._out(row, y)
@@ -180,8 +182,7 @@ class TapMode(TorchFunctionMode):
         if not y.requires_grad:
             return y
         assert self.slots is not None
-        slot = self.slots.outs[row // LEAF_ROWS][row % LEAF_ROWS]
-        return Out.apply(y, slot, self._squares.pop(row, None))  # type: ignore[no-any-return]
+        return Out.apply(y, self.slots.out(row), self._squares.pop(row, None))  # type: ignore[no-any-return]
 
 
 def _inside_compiler() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,16 @@ class ForwardPatch:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.removed:
             return self.original(*args, **kwargs)
+        if "torch._dynamo" in sys.modules:
+            # Code compiled around the model would have the compiler look at what is done here.
+            return sys.modules["torch._dynamo"].disable(self.around)(self.original, args, kwargs)
         return self.around(self.original, args, kwargs)
+
+    # As `torch.compiler.disable` marks a function, without importing the compiler.
+    __call__._torchdynamo_disable = True  # type: ignore[attr-defined]
+    __call__._torchdynamo_disable_msg = (  # type: ignore[attr-defined]
+        "it is watched by skipgrad; compile the model, not the function around it, and watch the compiled model"
+    )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         # A copy of a watched model (an average of weights, say) is not watched.

@@ -8,7 +8,7 @@ import torch
 
 from skipgrad.finder import Found
 from skipgrad.finder import ops as rules
-from skipgrad.finder.graph import Edge
+from skipgrad.finder.graph import Edge, bits_of
 from skipgrad.finder.match import Match
 from skipgrad.finder.trace import Node
 from skipgrad.ledger.taps import Spec
@@ -45,7 +45,8 @@ class Site:
 class SkipPlan:
     """Rows of one skip: its gathers (one a source, with the source's share of the fork's elements) and its out row.
 
-    `squares` is False where F(x) exists only inside a call, and its size cannot be read.
+    `squares` is False where F(x) exists only inside a call, and its size cannot be read. `cut` says which of
+    "fork", "shortcut" and "branch" detaches what it is given, so that no gradient can come back through it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class SkipPlan:
     out: int
     out_scale: float
     squares: bool = True
+    cut: str = ""
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Plan:
         outs: number of out rows.
         refused: skips that cannot be measured, with the reason.
         dtype: of the figures.
+        hidden: calls below Python's, where a run cannot be tapped: in TorchScript, in extensions.
     """
 
     sites: dict[str, dict[int, Site]] = field(default_factory=dict)
@@ -78,24 +81,29 @@ class Plan:
     outs: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
+    hidden: frozenset[tuple[str, int]] = frozenset()
 
     def site(self, call: tuple[str, int]) -> Site:
         """The site of a call, made when it is new."""
         return self.sites.setdefault(call[0], {}).setdefault(call[1], Site())
 
 
+_NO_CALL = "no call of its own (a rule of yours stands in for it, or it is a part of a larger op)"
+
+
 class _Refused(Exception):
     pass
 
 
-def make_plan(found: Found, only: set[str] | None = None) -> Plan:
+def make_plan(found: Found, only: set[str] | None = None, *, hidden: frozenset[tuple[str, int]] = frozenset()) -> Plan:
     """The plan for measuring the skips of a trace.
 
     Args:
         found: trace, graph and matches.
         only: names of the skips wanted; all when None.
+        hidden: calls of the trace that a run does not make in Python.
     """
-    plan = Plan()
+    plan = Plan(hidden=hidden)
     wide = any(n.dtype == torch.float64 for n in found.trace.nodes if n.role == "activation")
     plan.dtype = torch.float64 if wide else torch.float32
     for name, match in found.matches.items():
@@ -106,7 +114,7 @@ def make_plan(found: Found, only: set[str] | None = None) -> Plan:
         except _Refused as reason:
             plan.refused[name] = str(reason)
     for depth, (name, node) in enumerate(found.layers):
-        if node.call is None or node.inplace or node.dtype.is_complex:
+        if node.call is None or node.inplace or node.dtype.is_complex or node.call in hidden:
             continue
         shapes = {n.params[0]: n.shape for n in found.trace.nodes if n.op == "param"}
         weights = tuple(p for p in node.params if len(shapes.get(p, (0, 0))) > 1)
@@ -164,6 +172,8 @@ def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
     if not any(u.role == "B" for uses, _ in groups for u in uses):
         raise _Refused("its branch cannot be told from its shortcut at the fork")
     out = _out(found, match)  # may refuse, before anything is planned
+    if not plan.hidden.isdisjoint((out[0], *(u.call for uses, _ in groups for u in uses))):
+        raise _Refused("it runs below Python (TorchScript, a compiled extension), where nothing can be tapped")
     total = sum(size for _, size in groups)
     gathers: list[tuple[int, float]] = []
     for uses, size in groups:
@@ -182,11 +192,28 @@ def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
     call, pos, scale = out
     plan.site(call).outs.append((row, pos))
     operands = [(found.graph.nodes[e.op], e.pos) for e in match.branches]
-    squares = all(node.call is not None and _position(node, pos) is not None for node, pos in operands)
+    squares = all(
+        node.call is not None and node.call not in plan.hidden and _position(node, pos) is not None
+        for node, pos in operands
+    )
     for node, pos in operands if squares else ():
         assert node.call is not None
         plan.site(node.call).squares.append((row, pos + node.shift))
-    plan.skips.append(SkipPlan(name, gathers, row, scale, squares))
+    plan.skips.append(SkipPlan(name, gathers, row, scale, squares, _cut(found, match)))
+
+
+def _cut(found: Found, match: Match) -> str:
+    nodes = found.graph.nodes
+    for source in match.sources:
+        at = nodes[source]
+        while at.cls in ("identity", "slice") and len(at.ins) == 1:
+            if at.op == "detach":
+                return "fork"
+            at = nodes[at.ins[0]]
+    for side, bits in (("shortcut", match.shortcut_nodes), ("branch", match.branch_nodes)):
+        if any(nodes[i].op == "detach" for i in bits_of(bits)):
+            return side
+    return ""
 
 
 def _position(node: Node, pos: int) -> int | None:
@@ -226,7 +253,7 @@ def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int
                 continue
             raise _Refused("one op takes its fork into shortcut and branch alike")
         if short or branch:
-            if _written_through(found, node):
+            if _written_through(found, source, node):
                 raise _Refused(f"a view of its fork ({node.op}) is changed in place")
             use = _use(found, edge, "S" if short else "B")
             # Attention on one tensor three times: one alias stands for all three, and one gradient comes back.
@@ -239,7 +266,7 @@ def _use(found: Found, edge: Edge, role: str) -> _Use:
     node = found.graph.nodes[edge.op]
     pos = _position(node, edge.pos)
     if node.call is None or pos is None:
-        raise _Refused(f"a use of its fork ({node.op}) is no call of its own")
+        raise _Refused(f"a use of its fork ({node.op}) is {_NO_CALL}")
     if node.inplace and edge.pos == 0:
         # ``x += F``: what arrives at x is what arrives at the other operand.
         plain = node.op == "add" and node.number == 1 and len(node.args) == 2 and _plain_operand(found, node, 1)
@@ -249,12 +276,22 @@ def _use(found: Found, edge: Edge, role: str) -> _Use:
     return _Use(node.call, pos, role, alias=node.op in rules.IDENTITY_SENSITIVE)
 
 
-def _written_through(found: Found, node: Node) -> bool:
+def _written_through(found: Found, source: int, node: Node) -> bool:
     """Whether what the op returns is a view that is later changed in place: the change must reach the fork itself."""
     if node.cls not in ("identity", "slice"):
         return False
     reach = found.graph.down[node.i]
-    return any(n.op == "slice_scatter" and n.call is None and reach >> n.args[1] & 1 for n in found.graph.nodes)
+    versions = {source}
+    for n in found.graph.nodes[source + 1 :]:
+        if not n.args or n.args[0] not in versions:
+            continue
+        if n.op == "slice_scatter" and n.call is None:
+            if reach >> n.args[1] & 1:
+                return True
+            versions.add(n.i)
+        elif n.inplace:
+            versions.add(n.i)
+    return False
 
 
 def _plain_operand(found: Found, node: Node, pos: int) -> bool:
@@ -299,7 +336,7 @@ def _out(found: Found, match: Match) -> tuple[tuple[str, int], int, float]:
     """Where dL/dy is read: (call, argument or -1 for the result, factor on it)."""
     node = found.graph.nodes[match.merge]
     if node.call is None:
-        raise _Refused(f"its merge ({node.op}) is no call of its own")
+        raise _Refused(f"its merge ({node.op}) is {_NO_CALL}")
     if not node.inplace:
         return node.call, -1, 1.0
     for pos in range(1, len(node.args)):

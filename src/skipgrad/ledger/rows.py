@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from skipgrad.core import SkipRow
 from skipgrad.ledger import taps as t
-from skipgrad.ledger.mode import Slots
 from skipgrad.ledger.plan import Plan, SkipPlan
+from skipgrad.ledger.slots import Rows
 
 
 @dataclass
@@ -26,26 +26,28 @@ class Figures:
     missing: dict[str, str]
 
 
-def read(plan: Plan, slots: Slots, *, step: int, micro: int, scale: float = 1.0) -> Figures:
-    """The figures of one forward's slots after its backward.
+def read(plan: Plan, rows: Rows, refused: dict[int, str], *, step: int, micro: int, scale: float = 1.0) -> Figures:
+    """The figures that one backward brought to one forward's slots.
 
     Args:
         plan: the slots were made for.
-        slots: after the backward.
+        rows: what arrived.
+        refused: gathers of which only a part could be tapped, with the reason.
         step: number for the rows.
         micro: number inside the step.
         scale: what the loss was multiplied by (GradScaler); divided out.
     """
-    gathers = Slots.rows(slots.gathers)
-    outs = Slots.rows(slots.outs)
     figures = Figures([], {}, {})
     for skip in plan.skips:
-        row = _skip_row(skip, [gathers[g] for g, _ in skip.gathers], outs[skip.out], step, micro, scale)
+        reason = next((refused[g] for g, _ in skip.gathers if g in refused), None)
+        row = reason or _skip_row(
+            skip, [rows.gathers[g] for g, _ in skip.gathers], rows.outs[skip.out], step, micro, scale
+        )
         if isinstance(row, SkipRow):
             figures.skips.append(row)
         else:
             figures.missing[skip.name] = row
-    for (name, _, _), row in zip(plan.layers, Slots.rows(slots.layers), strict=True):
+    for (name, _, _), row in zip(plan.layers, rows.layers, strict=True):
         if row[t.O_SEEN] == 1:
             size, finite = _size(row[t.O_MAX], row[t.O_NORM], scale)
             layer = name.split("#")[0]
@@ -64,15 +66,25 @@ def _skip_row(
 ) -> SkipRow | str:
     seen = [g[t.SEEN] for g in gathers]
     if all(s == 0 for s in seen):
+        if skip.cut == "fork":
+            return "its fork is detached: S and B are zero by construction"
         return "no gradient reached its fork (frozen, or not needed)"
     if any(s == 0 for s in seen):
         return f"no gradient reached {sum(s == 0 for s in seen)} of the {len(seen)} tensors its fork consists of"
     if any(s > 1 for s in seen) or out[t.O_SEEN] > 1:
-        return "more than one backward went through the same forward; their figures cannot be told apart"
+        return "a part of the forward was differentiated more than once in one backward"
     if all(g[t.SEEN_S] == 0 for g in gathers):
-        return "no gradient came through its shortcut"
+        return (
+            "its shortcut is detached: S is zero by construction"
+            if skip.cut == "shortcut"
+            else "no gradient came through its shortcut"
+        )
     if all(g[t.SEEN_B] == 0 for g in gathers):
-        return "no gradient came through its branch"
+        return (
+            "its branch is detached: B is zero by construction"
+            if skip.cut == "branch"
+            else "no gradient came through its branch"
+        )
     s = b = total = dot = square = 0.0
     finite = True
     for g, (_, share) in zip(gathers, skip.gathers, strict=True):

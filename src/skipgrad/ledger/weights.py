@@ -45,37 +45,44 @@ class WeightWatch:
     Args:
         model: owns them.
         layers: names of the weights of each layer.
+        named: its parameters by name, where those it has just now are not those the optimizer steps.
+
+    Of a weight that is spread over several processes, the part that is here is what is followed.
     """
 
-    def __init__(self, model: nn.Module, layers: dict[str, tuple[str, ...]]) -> None:
-        named = dict(model.named_parameters(remove_duplicate=False))
+    def __init__(
+        self, model: nn.Module, layers: dict[str, tuple[str, ...]], named: dict[str, nn.Parameter] | None = None
+    ) -> None:
+        if named is None:
+            named = dict(model.named_parameters(remove_duplicate=False))
         self._layers = {layer: [named[w] for w in weights if w in named] for layer, weights in layers.items()}
         self._before: dict[str, list[Tensor]] = {}
         self._norms: dict[str, float] = {}
 
     def keep(self) -> None:
         """Takes down the weights, for `moved` to compare with."""
-        self._before = {layer: [sample(p.detach()).clone() for p in ps] for layer, ps in self._layers.items() if ps}
-        self._norms = {layer: norm_of(list(ps))[0] for layer, ps in self._layers.items() if ps}
+        self._before = {layer: [sample(_local(p)).clone() for p in ps] for layer, ps in self._layers.items() if ps}
+        self._norms = {layer: norm_of([_local(p) for p in ps])[0] for layer, ps in self._layers.items() if ps}
 
-    def norms(self) -> dict[str, WeightStats]:
-        """Norms of gradients as they are now, and of weights as they were when last taken down."""
+    def norms(self, factor: float = 1.0) -> dict[str, WeightStats]:
+        """Norms of gradients as they are now, over `factor`, and of weights as they were when last taken down."""
         out: dict[str, WeightStats] = {}
         for layer, params in self._layers.items():
             if not params:
                 continue
             grads = [g for g in map(_grad, params) if g is not None]
             grad_norm, finite = norm_of(grads) if grads else (None, True)
+            grad_norm = None if grad_norm is None else grad_norm / factor
             seen = [sample(g) for g in grads]
             out[layer] = WeightStats(
-                weight_norm=self._norms[layer] if layer in self._norms else norm_of(list(params))[0],
+                weight_norm=self._norms[layer] if layer in self._norms else norm_of([_local(p) for p in params])[0],
                 weight_grad_norm=grad_norm,
                 update_norm=None,
                 stalled=None,
                 zero_grad=sum(int((g == 0).sum()) for g in seen) / max(1, sum(g.numel() for g in seen))
                 if seen
                 else None,
-                weights=sum(p.numel() for p in params),
+                weights=sum(_local(p).numel() for p in params),
                 dtype=str(params[0].dtype).removeprefix("torch."),
                 finite=finite,
             )
@@ -87,8 +94,9 @@ class WeightWatch:
             params, entry = self._layers[layer], stats[layer]
             squares, still, looked = 0.0, 0, 0
             for p, b in zip(params, before, strict=True):
-                now = sample(p.detach())
-                squares += norm_of([now - b])[0] ** 2 * (p.numel() / max(1, b.numel()))
+                whole = _local(p)
+                now = sample(whole)
+                squares += norm_of([now - b])[0] ** 2 * (whole.numel() / max(1, b.numel()))
                 grad = _grad(p)
                 looked += b.numel()
                 if grad is not None:
@@ -99,6 +107,15 @@ class WeightWatch:
         self._norms.clear()
 
 
+def _local(t: Tensor) -> Tensor:
+    """The part of a tensor that this process holds: all of it, unless it is distributed."""
+    t = t.detach()
+    return t.to_local() if hasattr(t, "to_local") else t  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _grad(p: Tensor) -> Tensor | None:
     grad = p.grad
-    return grad.to_dense() if grad is not None and grad.is_sparse else grad
+    if grad is None:
+        return None
+    grad = _local(grad)
+    return grad.to_dense() if grad.is_sparse else grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,9 @@ from skipgrad.report.subjects import Subject, skip_norms
 from skipgrad.report.text import clean, sample
 
 MOST_STEPS = 40
-MOST_CELLS = 8000
+# Each is two elements of the page, and a row of two px is the finest that can be seen.
+MOST_CELLS = 4000
+MOST_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,11 @@ class HeatMap:
     Attributes:
         who: whose skips: the patient's, or the cured net's where the patient has none.
         cells: records of skip, step, S and B as powers of ten; None for zero and what is no number.
-        skips: names in order of execution, those that are shown.
+        skips: names in order of execution; of a net of many, neighbours share a row.
         steps: steps shown.
         all_skips: how many skips were measured.
-        all_steps: how many steps were measured.
+        all_steps: how many steps were measured (of a thinned run: kept).
+        per_row: how many skips share a row at most; their figure is the root mean square.
     """
 
     who: str
@@ -32,6 +36,7 @@ class HeatMap:
     steps: tuple[int, ...]
     all_skips: int
     all_steps: int
+    per_row: int = 1
 
 
 def heat_map(who: tuple[Subject, ...]) -> HeatMap | None:
@@ -39,24 +44,34 @@ def heat_map(who: tuple[Subject, ...]) -> HeatMap | None:
     for subject in who:
         if not subject.skips:
             continue
-        norms = skip_norms(subject)
-        measured = {name for _, name in norms}
+        measured = {r.skip for r in subject.skips}
         order = [s.name for s in subject.graph.skips if s.name in measured]
         order += sorted(measured - set(order))
-        steps = sorted({step for step, _ in norms})
-        names = sample(order, MOST_CELLS // 8)
-        shown = sample(steps, max(8, min(MOST_STEPS, MOST_CELLS // len(names))))
+        present = {r.step for r in subject.skips}
+        steps = [step for step in subject.steps if step in present]
+        size = -(-len(order) // MOST_ROWS)
+        rows = [(_label(part), part) for i in range(0, len(order), size) if (part := order[i : i + size])]
+        shown = sample(steps, max(8, min(MOST_STEPS, MOST_CELLS // len(rows))))
+        norms = skip_norms(subject, set(shown))
         cells = []
         for step in shown:
-            for name in names:
-                s, b = norms.get((step, name), (math.nan, math.nan))
-                cells.append({"skip": _label(name), "step": step, "S": _log(s), "B": _log(b)})
-        return HeatMap(subject.who, tuple(cells), tuple(map(_label, names)), tuple(shown), len(order), len(steps))
+            for label, part in rows:
+                pairs = [norms[step, name] for name in part if (step, name) in norms]
+                s, b = (_rms(column) for column in zip(*pairs, strict=True)) if pairs else (math.nan, math.nan)
+                cells.append({"skip": label, "step": step, "S": _log(s), "B": _log(b)})
+        return HeatMap(
+            subject.who, tuple(cells), tuple(label for label, _ in rows), tuple(shown), len(order), len(steps), size
+        )
     return None
 
 
-def _label(name: str) -> str:
-    return clean(name) or "the model itself"
+def _label(names: list[str]) -> str:
+    first, last = (clean(name) or "the model itself" for name in (names[0], names[-1]))
+    return first if len(names) == 1 else f"{first} … {last}"
+
+
+def _rms(norms: Sequence[float]) -> float:
+    return math.hypot(*norms) / math.sqrt(len(norms))
 
 
 def _log(norm: float) -> float | None:

@@ -19,6 +19,9 @@ from skipgrad.report.strip_svg import STYLE, THINNEST, Scale, strip_svg
 from skipgrad.report.strips import Strips
 from skipgrad.report.vega import vega_js
 
+# Of what was not understood; a net of ten thousand gates has as many sentences, and they are all alike.
+MOST_SENTENCES = 300
+
 _FOLDER = Path(__file__).parent / "templates"
 
 
@@ -49,6 +52,7 @@ def render(p: Parts) -> str:
     return environment.get_template("page.html.j2").render(
         p=p,
         shapes=SHAPES,
+        most_sentences=MOST_SENTENCES,
         drawings=_drawings(p.strips),
         any_arcs=any(s.graph.skips for s in p.strips.strips),
         specs=specs,

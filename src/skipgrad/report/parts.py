@@ -11,9 +11,11 @@ from skipgrad.report.facts import facts, missing, not_understood
 from skipgrad.report.heat import HeatMap, heat_map
 from skipgrad.report.losses import LossCurves, loss_curves
 from skipgrad.report.marks import Mark, marks
+from skipgrad.report.paths import path_sentence
 from skipgrad.report.strips import Strips, strips
 from skipgrad.report.subjects import subjects, winner
 from skipgrad.report.text import clean, short, value
+from skipgrad.report.thinned import thinned
 from skipgrad.report.verdict import Verdict, verdict
 
 
@@ -38,6 +40,8 @@ class Parts:
         command: repeats the run.
         missing: what this run lacks.
         report: where the page is, as the run recorded it.
+        thinned: of which steps rows are missing because the run was too long to keep all; empty when none are.
+        paths: how long the paths are that the gradient takes; empty when it was not measured.
     """
 
     title: str
@@ -56,6 +60,8 @@ class Parts:
     command: str
     missing: tuple[str, ...]
     report: str
+    thinned: tuple[str, ...] = ()
+    paths: str = ""
 
 
 def parts(run: Run) -> Parts:
@@ -80,4 +86,6 @@ def parts(run: Run) -> Parts:
         command=value(run.meta.get("command", "")),
         missing=missing(run),
         report=value(run.meta.get("report") or ""),
+        thinned=thinned(run),
+        paths=path_sentence(run),
     )

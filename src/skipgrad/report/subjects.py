@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
-from skipgrad.core import Cure, LayerRow, Run, SkipGraph, SkipRow
+from skipgrad.core import Cure, LayerRow, Run, SkipGraph, SkipRow, Trial
 from skipgrad.report.text import clean
+
+# A step is shown when it has this share of the rows of the fullest one. Of a step that a thinned run file does not keep
+# but where something was not finite there are one or two rows, which are for the checks to count.
+WHOLE = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,12 @@ class Subject:
     layers: tuple[LayerRow, ...]
     rate: float | None = None
 
-    @property
+    @cached_property
     def steps(self) -> list[int]:
-        """Steps measured, ascending."""
-        return sorted({r.step for r in self.skips} | {r.step for r in self.layers})
+        """Steps measured, ascending, without those of which a thinned run file keeps single rows only."""
+        found = Counter(r.step for r in self.skips) + Counter(r.step for r in self.layers)
+        most = max(found.values(), default=0)
+        return sorted(step for step, rows in found.items() if rows >= WHOLE * most)
 
 
 def winner(run: Run) -> Cure | None:
@@ -49,29 +57,46 @@ def winner(run: Run) -> Cure | None:
 
 def subjects(run: Run) -> tuple[Subject, ...]:
     """The patient first; the net cured by the winner (else by any remedy that was measured) after it."""
-    patient = next((t for t in run.trials if t.measured and t.remedy is None), None)
-    patient = patient or next((t for t in run.trials if t.remedy is None), None)
-    key = patient.id if patient else min([*run.skip_rows, *run.layer_rows], default=0)
+    patient, key = _patient(run)
     skips, layers = run.skip_rows.get(key, ()), run.layer_rows.get(key, ())
     out = [Subject("patient", run.graph or SkipGraph(()), skips, layers, patient.rate if patient else None)]
-    best = winner(run)
-    cured = [t for t in run.trials if t.measured and t.remedy is not None]
-    if best:
-        cured.sort(key=lambda t: t.remedy != best.remedy)
-    for trial in cured[:1]:
-        # Only "cured" when it was: a remedy that was measured and did not help is called by its name.
-        who = f"{'cured by' if best and trial.remedy == best.remedy else 'with'} {clean(trial.remedy)}"
+    for who, trial in _cured(run):
         graph = run.graphs.get(trial.id, run.graph) or SkipGraph(())
         rows = run.skip_rows.get(trial.id, ()), run.layer_rows.get(trial.id, ())
         out.append(Subject(who, graph, *rows, trial.rate))
     return tuple(out)
 
 
-def skip_norms(subject: Subject) -> dict[tuple[int, str], tuple[float, float]]:
-    """‖S‖ and ‖B‖ by step and skip; the backwards of one step count together (root of the sum of squares)."""
+def subject_trials(run: Run) -> list[tuple[str, int]]:
+    """Name and trial of each of the `subjects`."""
+    return [("patient", _patient(run)[1]), *((who, trial.id) for who, trial in _cured(run))]
+
+
+def _patient(run: Run) -> tuple[Trial | None, int]:
+    """The patient's measured trial and its id, which rows may have without a record of the trial."""
+    patient = next((t for t in run.trials if t.measured and t.remedy is None), None)
+    patient = patient or next((t for t in run.trials if t.remedy is None), None)
+    return patient, patient.id if patient else min([*run.skip_rows, *run.layer_rows], default=0)
+
+
+def _cured(run: Run) -> list[tuple[str, Trial]]:
+    best = winner(run)
+    cured = [t for t in run.trials if t.measured and t.remedy is not None]
+    if best:
+        cured.sort(key=lambda t: t.remedy != best.remedy)
+    # Only "cured" when it was: a remedy that was measured and did not help is called by its name.
+    return [(f"{'cured by' if best and t.remedy == best.remedy else 'with'} {clean(t.remedy)}", t) for t in cured[:1]]
+
+
+def skip_norms(subject: Subject, steps: Collection[int] | None = None) -> dict[tuple[int, str], tuple[float, float]]:
+    """‖S‖ and ‖B‖ by step and skip, of some steps or of all.
+
+    The backwards of one step count together (root of the sum of squares).
+    """
     sums: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for r in subject.skips:
-        sums[r.step, r.skip].append((r.skip_norm, r.branch_norm))
+        if steps is None or r.step in steps:
+            sums[r.step, r.skip].append((r.skip_norm, r.branch_norm))
     # hypot does not overflow where a sum of squares would
     return {k: (math.hypot(*(s for s, _ in v)), math.hypot(*(b for _, b in v))) for k, v in sums.items()}
 

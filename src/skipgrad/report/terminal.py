@@ -44,7 +44,14 @@ def _lines(p: Parts, width: int) -> list[Text]:
     out = _verdict(p, width)
     at = f" at step {p.strips.steps[0]}; one column a layer or skip, input at the left" if p.strips.steps else ""
     out += [Text(), Text.assemble(("Where does the gradient go?", "bold"), (at, "dim")), *_strips(p.strips)]
-    out += [Text(), Text("How does it change with depth and time?", "bold"), *_depth(p.depth), *_losses(p.losses)]
+    out += [Text(f"  {line}") for line in textwrap.wrap(_flat(p.paths), max(20, width - 2))[:2]]
+    out += [Text(), Text("How does it change with depth and time?", "bold")]
+    out += [
+        Text(f"  {line}", "dim")
+        for sentence in p.thinned[:1]
+        for line in textwrap.wrap(sentence, max(20, width - 2))[:2]
+    ]
+    out += [*_depth(p.depth), *_losses(p.losses)]
     out += [Text(), Text("What do I do now?", "bold"), *_actions(p, width)]
     out += [Text(), *_record(p)]
     return out
@@ -75,7 +82,7 @@ def _strips(strips: Strips) -> list[Text]:
     scale = Scale.of([g for s in strips.strips for row in s.gradients for g in row])
     out = []
     for s in strips.strips:
-        count = f"{len(s.graph.layers)} layers, {len(s.graph.skips) or 'no'} skips"
+        count = f"{s.layers:,} layers, {f'{s.skips:,}' if s.skips else 'no'} skips"
         out.append(Text.assemble("  ", (s.who, "bold"), f": {count}"))
         if scale and s.gradients and any(s.gradients[0]):
             ends = f" ‖dL/dz‖, log scale {figure(10.0**scale.low, 1)} to {figure(10.0**scale.high, 1)}"

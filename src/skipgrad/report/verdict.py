@@ -94,7 +94,7 @@ def _gradient_figure(who: tuple[Subject, ...], gradient: float | None, cured: fl
     label = "gradient reaching the first layers, relative to the last"
     if gradient is None:
         return Figure("–", label, "not measured")
-    detail = f"‖dL/dz‖, median of {plural(len({r.step for r in who[0].layers}), 'measured step')}"
+    detail = f"‖dL/dz‖, median of {plural(len({r.step for r in who[0].layers} & set(who[0].steps)), 'measured step')}"
     if cured is not None:
         detail += f"; {times(cured)} {who[1].who}"
     return Figure(times(gradient), label, detail)

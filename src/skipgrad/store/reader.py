@@ -11,14 +11,22 @@ from urllib.parse import quote
 
 from skipgrad.core import BadInput, Cure, Finding, LayerRow, LossPoint, Run, RunFileError, SkipGraph, SkipRow, Trial
 from skipgrad.store import schema
+from skipgrad.store.block_rows import BlockRows, read_blocks
 from skipgrad.store.cells import NAN, figure, loads
 
 _DOING = "reading a run file"
 _RowT = TypeVar("_RowT", SkipRow, LayerRow)
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path, *, all_kept: bool = False) -> Run:
     """The run in a file: what was committed at this moment.
+
+    Of a trial too long to be kept whole the rows of evenly spaced steps are given, with the first and the last step and
+    those with figures that are not finite; ``meta["thinned"]`` then says so (`skipgrad.store.schedule`).
+
+    Args:
+        path: the file.
+        all_kept: give every row in the file, so too those of the first steps, which are kept more densely.
 
     Raises:
         RunFileError: a missing file, one that is no run file, a newer schema, a truncated or damaged file.
@@ -30,7 +38,7 @@ def read_run(path: str | Path) -> Run:
         connection = _open(path)
         connection.execute("BEGIN")  # one snapshot for all tables, whatever a writer commits meanwhile
         schema.recognise(connection, path, _DOING)
-        return _read(connection, path)
+        return _read(connection, path, all_kept)
     except (sqlite3.DatabaseError, BadInput, ValueError, TypeError, KeyError) as error:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             raise RunFileError(
@@ -58,7 +66,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _read(connection: sqlite3.Connection, path: Path) -> Run:
+def _read(connection: sqlite3.Connection, path: Path, all_kept: bool) -> Run:
     def rows(table: str, *columns: str) -> sqlite3.Cursor:
         return connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid")
 
@@ -68,13 +76,24 @@ def _read(connection: sqlite3.Connection, path: Path) -> Run:
         (trial, step): LossPoint(trial, step, figure(loss), figure(seconds))
         for trial, step, loss, seconds in rows("losses", "trial", "step", "loss", "seconds")
     }
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    old: dict[str, dict[int, tuple[Any, ...]]] = {"skips": {}, "layers": {}}
+    if "skip_rows" in tables:  # schema 1
+        old = {
+            "skips": _by_trial(rows("skip_rows", "trial", *schema.SKIP_COLUMNS), SkipRow, lambda c: c[:3]),
+            "layers": _by_trial(rows("layer_rows", "trial", *schema.LAYER_COLUMNS), LayerRow, lambda c: c[:2]),
+        }
+    blocks = (
+        read_blocks(connection, old, all_kept) if "blocks" in tables else BlockRows(old["skips"], old["layers"], {})
+    )
+    meta = {key: loads(value) for key, value in rows("meta", "key", "value")}
     return Run(
-        meta={key: loads(value) for key, value in rows("meta", "key", "value")},
+        meta={**meta, "thinned": blocks.thinned} if blocks.thinned else meta,
         graph=patient,
         trials=tuple(Trial(**loads(text)) for text in dict(rows("trials", "id", "trial")).values()),
         losses=tuple(losses.values()),
-        skip_rows=_by_trial(rows("skip_rows", "trial", *schema.SKIP_COLUMNS), SkipRow, lambda c: (c[0], c[1], c[2])),
-        layer_rows=_by_trial(rows("layer_rows", "trial", *schema.LAYER_COLUMNS), LayerRow, lambda c: (c[0], c[1])),
+        skip_rows=blocks.skips,
+        layer_rows=blocks.layers,
         findings=tuple(
             sorted(
                 (_finding(text) for text in dict(rows("findings", "code", "finding")).values()), key=lambda f: f.code

@@ -9,26 +9,35 @@ from pathlib import Path
 
 from skipgrad.core import LayerRow, RunFileError, SkipRow
 
-SCHEMA = 1
+SCHEMA = 2
 APPLICATION_ID = 0x534B4752  # "SKGR", at byte 68 of the file: what `file` and SQLite tell run files by
 MAGIC = b"SQLite format 3\x00"
 
 SKIP_COLUMNS = tuple(f.name for f in fields(SkipRow))
 LAYER_COLUMNS = tuple(f.name for f in fields(LayerRow))
+BLOCK_COLUMNS = ("trial", "step", "place", "kind", "why", "who", "finite", "missing", "figures")
 
-# Rows are only ever added: the rowid is the order of writing, and a later record supersedes an earlier one of its key.
-# No column has a uniqueness rule, because a resumed run writes the steps since its last checkpoint a second time.
+# Why a block is there: the schedule keeps it; it is the newest step and goes when the next comes; it is the first step
+# with a figure that is not finite; it is one row of a later such step, read also where the step itself is not.
+KEPT, NEWEST, FIRST_BAD, WITNESS = range(4)
+
+# Records are only ever added: the rowid is the order of writing, and a later record supersedes an earlier one of its
+# key. No column has a uniqueness rule, because a resumed run writes the steps since its last checkpoint a second time.
+# The one exception is the newest step, which gives way to the next where the schedule does not keep it.
+_BLOCK_TABLES = (
+    "CREATE TABLE schedules (trial INTEGER NOT NULL, dense INTEGER NOT NULL)",
+    "CREATE TABLE subjects (kind TEXT NOT NULL, subject TEXT NOT NULL)",
+    # The large cells last: what stands before them is read without them.
+    "CREATE TABLE blocks (trial INTEGER NOT NULL, step INTEGER NOT NULL, place INTEGER NOT NULL, kind TEXT NOT NULL,"
+    " why INTEGER NOT NULL, who BLOB NOT NULL, finite BLOB NOT NULL, missing BLOB, figures BLOB NOT NULL)",
+    "CREATE INDEX blocks_step ON blocks (trial, step, place, kind, why)",
+)
 TABLES = (
     "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL)",
     "CREATE TABLE graphs (trial INTEGER, graph TEXT NOT NULL)",
     "CREATE TABLE trials (id INTEGER NOT NULL, trial TEXT NOT NULL)",
     "CREATE TABLE losses (trial INTEGER NOT NULL, step INTEGER NOT NULL, loss REAL, seconds REAL)",
-    "CREATE TABLE skip_rows (trial INTEGER NOT NULL, step INTEGER NOT NULL, micro INTEGER NOT NULL, skip TEXT NOT NULL,"
-    " skip_norm REAL, branch_norm REAL, total_norm REAL, out_norm REAL, cosine REAL, gain REAL, x_rms REAL,"
-    " branch_rms REAL, residual REAL, finite INTEGER NOT NULL)",
-    "CREATE TABLE layer_rows (trial INTEGER NOT NULL, step INTEGER NOT NULL, layer TEXT NOT NULL,"
-    " depth INTEGER NOT NULL, out_grad_norm REAL, weight_norm REAL, weight_grad_norm REAL, update_norm REAL,"
-    " stalled REAL, zero_grad REAL, weights INTEGER NOT NULL, dtype TEXT NOT NULL, finite INTEGER NOT NULL)",
+    *_BLOCK_TABLES,
     "CREATE TABLE findings (code TEXT NOT NULL, finding TEXT NOT NULL)",
     "CREATE TABLE cures (remedy TEXT NOT NULL, cure TEXT NOT NULL)",
     "CREATE TABLE notes (note TEXT NOT NULL)",
@@ -129,3 +138,14 @@ def damaged(path: Path, doing: str, what: object) -> RunFileError:
         received=f"a damaged file ({what})",
         todo="copy it again from where it was made; `sqlite3 FILE .recover` may save part of it",
     )
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Adds what a file of an earlier schema lacks, all or nothing; its rows stay where they are."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _BLOCK_TABLES:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.commit()

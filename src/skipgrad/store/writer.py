@@ -6,14 +6,16 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from skipgrad.core import Cure, Finding, LayerRow, LossPoint, OutputError, SkipGraph, SkipRow, Trial
 from skipgrad.store import schema
+from skipgrad.store.blocks import BlockWriter
 from skipgrad.store.cells import cell, dumps
+from skipgrad.store.pack import LAYERS, SKIPS
 
 
 class RunWriter:
@@ -29,6 +31,7 @@ class RunWriter:
         self.path = path
         self._connection: sqlite3.Connection | None = connection
         self._doing = doing
+        self._blocks = BlockWriter()
 
     @classmethod
     def create(cls, path: str | Path, meta: dict[str, Any] | None = None) -> RunWriter:
@@ -85,6 +88,10 @@ class RunWriter:
             raise schema.damaged(path, doing, error.__cause__) from error
         try:
             schema.recognise(connection, path, doing)
+            schema.upgrade(connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            raise _unwritable(path, doing, error) from error
         except BaseException:
             connection.close()
             raise
@@ -108,12 +115,14 @@ class RunWriter:
         return self._many("losses", ("trial", "step", "loss", "seconds"), rows)
 
     def skip_rows(self, trial_id: int, rows: Iterable[SkipRow]) -> RunWriter:
-        """Ledger rows of one trial."""
-        return self._many("skip_rows", ("trial", *schema.SKIP_COLUMNS), _cells(trial_id, rows))
+        """Ledger rows of one trial; of a long one not all steps stay (`skipgrad.store.schedule`)."""
+        self._blocks.add(trial_id, SKIPS, tuple(rows))
+        return self
 
     def layer_rows(self, trial_id: int, rows: Iterable[LayerRow]) -> RunWriter:
-        """Layer rows of one trial."""
-        return self._many("layer_rows", ("trial", *schema.LAYER_COLUMNS), _cells(trial_id, rows))
+        """Layer rows of one trial; they stay with the skip rows of their step."""
+        self._blocks.add(trial_id, LAYERS, tuple(rows))
+        return self
 
     def findings(self, findings: Iterable[Finding]) -> RunWriter:
         """What was diagnosed."""
@@ -129,6 +138,7 @@ class RunWriter:
 
     def commit(self) -> RunWriter:
         """Makes everything added so far safe against a kill, and visible to readers."""
+        self._try(self._blocks.flush)
         self._try(lambda connection: connection.commit())
         return self
 
@@ -177,10 +187,6 @@ class RunWriter:
             action(self._connection)
         except sqlite3.OperationalError as error:
             raise _unwritable(self.path, self._doing, error) from error
-
-
-def _cells(trial_id: int, rows: Iterable[Any]) -> list[tuple[Any, ...]]:
-    return [(trial_id, *map(cell, astuple(row))) for row in rows]
 
 
 def _connect(path: Path, doing: str) -> sqlite3.Connection:

@@ -8,11 +8,13 @@ The words in that shape are looked up in the configuration. Where nothing is doc
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from typing import Any
 
 import torch
 
+from skipgrad.models.libraries._transformers_special import special
 from skipgrad.models.source import ids, image
 
 LENGTH = 16  # tokens of a text
@@ -22,7 +24,7 @@ SAMPLES = 16000  # of a sound
 # Arguments that have a default, and without which the forward raises all the same.
 _WANTED = (
     "decoder_input_ids", "bbox", "pixel_values_videos", "prompt_pixel_values", "high_res_pixel_values", "visual_feats",
-    "visual_pos", "input_features_mask", "past_time_features",
+    "visual_pos", "input_features_mask", "past_time_features", "encoder_hidden_states",
 )  # fmt: skip
 # With these among the tokens, a picture's features replace placeholders; how many there are depends on the values.
 _PLACEHOLDERS = (
@@ -36,12 +38,17 @@ _PLACEHOLDERS = (
 # Names of the number of bins of a spectrogram.
 _BINS = (
     "num_mel_bins", "feature_projection_input_dim", "feature_size", "input_feat_per_channel", "input_dim", "num_mels",
+    "input_feat_size",
 )  # fmt: skip
-_DOCUMENTED = r"^\s*{name} \(`?(?P<kind>[^`)]*)`?(?: or [^)]*?)?,? of shape `?\((?P<shape>[^)]*)\)(?P<rest>.*)$"
+_DOCUMENTED = (
+    r"^\s*{name} \(`?(?P<kind>[^`)]*)`?(?: or [^)]*?)?,? of shape `?"
+    r"(?:\((?P<shape>[^)]*)\)|\[(?P<list>[^\n`]*)\])(?P<rest>.*)$"
+)
 # What may be given in place of something else, or is for the loss only.
 _CHOICES = (
     "inputs_embeds", "decoder_inputs_embeds", "labels", "encoder_outputs", "past_key_values", "position_ids",
     "input_points", "input_labels", "input_boxes", "input_masks", "bool_masked_pos", "image_embeddings",
+    "image_hidden_states", "entity_ids",
 )  # fmt: skip
 
 
@@ -68,12 +75,18 @@ def example(config: Any, model_class: Any, shape: tuple[int, ...] | None, device
     wanted = [*told, *(name for name in _WANTED if name in parameters and _is_wanted(name, config))]
     if not any(hasattr(config, name) for name in _PLACEHOLDERS):
         # Two towers side by side (CLIP) want all they read; one that is left out would not run.
-        towers = {"vision_config": "pixel_values", "audio_config": "input_features", "text_config": "input_ids"}
+        towers = {
+            "vision_config": "pixel_values", "audio_config": "input_features", "speech_config": "input_features",
+            "text_config": "input_ids",
+        }  # fmt: skip
         wanted += [
             name for key, name in towers.items() if getattr(config, key, None) is not None and name in parameters
         ]
+    if "input_ids" in parameters and not any(name.startswith(("pixel_", "input_f", "input_v")) for name in parameters):
+        wanted.append("input_ids")  # whatever its main input is said to be
     names = dict.fromkeys([main, *required, *wanted])
     made = {name: _make(name, config, model_class, device) for name in names}
+    made |= special(config, model_class, device, made)
     if shape is not None:
         made[main] = _like(made[main], shape, device)
         if "decoder_input_ids" in made and len(shape) == 2 and not made[main].is_floating_point():
@@ -90,11 +103,26 @@ def main_input(model_class: Any) -> str:
 def pixels(config: Any) -> tuple[int, ...]:
     """Shape of the pictures, or the films, that a configuration is for."""
     vision = _part(config, "vision_config", "image_size", "num_channels")
-    size = getattr(vision, "image_size", None) or getattr(config, "image_size", None) or 224
+    backbone = getattr(config, "backbone_config", None)
+    nested = [
+        getattr(config, "prompt_encoder_config", None),  # of SAM: the pictures its masks lie on
+        getattr(getattr(config, "vision_config", None), "backbone_config", None),
+        backbone if hasattr(backbone, "num_windows") else None,  # others take pictures of any size
+    ]
+    sizes = (getattr(part, "image_size", None) for part in (vision, config, *nested))
+    size = next((size for size in sizes if size), None) or _least(getattr(config, "vision_config", None) or config)
     height, width = _pair(size)
     frames = getattr(vision, "num_frames", None)
     channels = _channels(vision)
     return (1, frames, channels, height, width) if frames else (1, channels, height, width)
+
+
+def _least(config: Any) -> int:
+    """Side of a picture where no size is configured."""
+    if ratios := getattr(config, "scaled_images_ratios", None):  # Depth Pro cuts patches out of smaller copies, too
+        return int(config.patch_size / min(ratios))
+    named = re.search(r"_(\d{3,4})$", getattr(config, "architecture", None) or "")  # of timm
+    return int(named[1]) if named else 224
 
 
 def _is_wanted(name: str, config: Any) -> bool:
@@ -102,6 +130,8 @@ def _is_wanted(name: str, config: Any) -> bool:
         return bool(getattr(config, "is_encoder_decoder", False))
     if name == "pixel_values_videos":
         return not any(hasattr(config, key) for key in _PLACEHOLDERS)
+    if name == "encoder_hidden_states":  # a Q-Former does nothing but look at them
+        return hasattr(config, "cross_attention_frequency")
     return True
 
 
@@ -138,6 +168,11 @@ def _make(name: str, config: Any, model_class: Any, device: str) -> Any:
         if len(words) == 3 and ("mel" in words[2] or "num_mel" in words[2]):
             return image(tuple(_size(word, config) for word in words), device)
         return image((1, 1, SAMPLES) if len(words) == 3 else (1, SAMPLES), device)
+    if name == "inputs":  # Perceiver takes anything; its classifiers take pictures
+        return image((1, *pixels(config)[-3:]) if hasattr(config, "image_size") else (1, SAMPLES), device)
+    if name == "encoder_hidden_states":
+        width = getattr(config, "encoder_hidden_size", None) or _size("hidden_size", config)
+        return image((1, LENGTH, width), device)
     if name == "spatial_shapes":  # SigLIP 2: rows and columns of patches
         side = int(getattr(_part(config, "vision_config", "num_patches"), "num_patches", 256) ** 0.5)
         return _values([[side, side]], device)
@@ -157,7 +192,7 @@ def _documented(name: str, model_class: Any) -> tuple[str, list[str], bool]:
     found = re.search(_DOCUMENTED.format(name=re.escape(name)), text.partition("Returns:")[0], re.MULTILINE)
     if found is None:
         return "", [], False
-    words = [w.strip(" `") for w in found["shape"].split(",") if w.strip(" `")]
+    words = [w.strip(" `") for w in (found["shape"] or found["list"]).split(",") if w.strip(" `")]
     return found["kind"], words, "optional" not in found["rest"] and "default" not in found["rest"]
 
 
@@ -171,9 +206,14 @@ def _by_name(name: str, config: Any) -> tuple[int, ...]:
 
 
 def _size(word: str, config: Any) -> int:
-    """The number a word in a documented shape stands for."""
+    """The number a word in a documented shape stands for; the words may be multiplied and added."""
     if word.isdigit():
         return int(word)
+    if counted := re.fullmatch(r"len\(config\.(\w+)\)", word):
+        return len(getattr(config, counted[1]))
+    for sign, combined in ((" + ", sum), (" * ", math.prod)):
+        if sign in word:
+            return int(combined(_size(part.strip(), config) for part in word.split(sign)))
     for part in (config, getattr(config, "text_config", None), getattr(config, "vision_config", None)):
         value = getattr(part, word.removeprefix("config."), None)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -181,7 +221,7 @@ def _size(word: str, config: Any) -> int:
     aliases = {
         "batch_size": 1, "height": pixels(config)[-2], "width": pixels(config)[-1], "num_frames": 16,
         "num_channels": _channels(config), "hidden_size": 64, "dim": 64, "embed_dim": 64,
-        "num_input_channels": 1, "context_length": 64,
+        "num_input_channels": 1, "context_length": 64, "patch_height": 16, "patch_width": 16, "image_channels": 3,
     }  # fmt: skip
     return aliases.get(word, LENGTH)
 
@@ -201,19 +241,16 @@ def _picture(name: str, words: list[str], config: Any) -> tuple[int, ...]:
 
 def _spectrogram(words: list[str], config: Any) -> tuple[int, ...]:
     audio = _part(config, "audio_config", "num_mel_bins", "feature_size")
-    audio = _part(audio, "encoder_config", "num_mel_bins", "feature_size")
-    names = (
-        "num_mel_bins",
-        "feature_projection_input_dim",
-        "feature_size",
-        "input_feat_per_channel",
-        "input_dim",
-        "num_mels",
-    )
-    bins = next((v for n in names if isinstance(v := getattr(audio, n, None), int)), 80)
+    for key in ("encoder_config", "semantic_model_config", "asr_config", "decoder_config"):
+        if audio is config or key == "encoder_config":
+            audio = _part(audio, key, "num_mel_bins", "feature_size", "feature_projection_input_dim")
+    bins = next((v for n in _BINS if isinstance(v := getattr(audio, n, None), int)), 80)
+    bins *= getattr(audio, "num_stacked_frames", 1)
     positions = getattr(audio, "max_source_positions", None)
     if getattr(audio, "spec_size", None):  # CLAP: a picture of the sound
         return (1, 1, 4 * audio.spec_size, bins)
+    if hasattr(audio, "feature_projection_input_dim"):
+        return (1, FRAMES, bins)
     if isinstance(positions, int) and not hasattr(audio, "input_feat_per_channel"):
         return (
             1,
@@ -238,7 +275,12 @@ def _patches(config: Any) -> int:
 
 def _patch_size(config: Any) -> int:
     side = _pair(getattr(config, "patch_size", 14))
-    return _channels(config) * (getattr(config, "temporal_patch_size", 1) or 1) * side[0] * side[1]
+    return (
+        _channels(config)
+        * (getattr(config, "temporal_patch_size", None) or getattr(config, "patch_temporal", None) or 1)
+        * side[0]
+        * side[1]
+    )
 
 
 def _channels(config: Any) -> int:

@@ -98,13 +98,19 @@ def _config(ref: str, config_class: Any, args: dict[str, Any]) -> Any:
 
 def _construct(ref: str, config_class: Any, auto: Any, **args: Any) -> Any:
     config = _config(ref, config_class, args)
-    for part in (config, config.get_text_config()):
+    for part in _all_of(config):
         kinds = getattr(part, "layer_types", None) or getattr(part, "layers_block_type", None) or ()
         if "use_cache" not in args and any("attention" not in kind or kind.startswith("linear") for kind in kinds):
             part.use_cache = False  # the cache of a model that mixes kinds of layers wants one of softmax attention
     if getattr(config, "architectures", None) is None:
         config.architectures = []  # where one type has two classes (DeiT), the auto class loops over it
     return auto.from_config(config)
+
+
+def _all_of(config: Any) -> list[Any]:
+    """A configuration and those nested in it, of whatever modality."""
+    inner = (getattr(config, name, None) for name in getattr(config, "sub_configs", {}))
+    return [config, *(part for one in inner if one is not None for part in _all_of(one))]
 
 
 def _model_class(transformers: Any, config: Any, ref: str, head: str | None) -> tuple[str, Any, Any]:

@@ -1,0 +1,118 @@
+"""A run file that another process is writing, looked at again and again."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipgrad.core.run import LayerRow, LossPoint, Run, SkipRow, Trial
+from skipgrad.store import read_run
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A run at one moment.
+
+    Attributes:
+        path: of the file.
+        meta: as `Run.meta`.
+        trial: the one that is training; None before the first.
+        trials: how many there are.
+        losses: of that trial, in order of step.
+        skips: rows of the last step measured, the last backward of each skip.
+        layers: rows of the last step measured, in order of depth.
+        measured: the trial that `skips` and `layers` are of; the others of a check train without a ledger.
+        age: seconds since the file was written to.
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    trial: Trial | None
+    trials: int
+    losses: tuple[LossPoint, ...]
+    skips: tuple[SkipRow, ...]
+    layers: tuple[LayerRow, ...]
+    measured: Trial | None
+    age: float
+
+    @property
+    def state(self) -> str:
+        """``"running"``, ``"done"``, ``"interrupted"``, ``"failed"``; ``"unknown"`` where the file does not say."""
+        return str(self.meta.get("state", "unknown"))
+
+    @property
+    def step(self) -> int | None:
+        """The last step that left anything."""
+        rows = (*self.losses[-1:], *(() if self.measured != self.trial else (*self.skips[:1], *self.layers[:1])))
+        return max((r.step for r in rows), default=None)
+
+
+class RunTail:
+    """Looks at a run file as often as it is asked to; reads it only when it has changed.
+
+    No connection stays open in between: an open one would keep the writer from folding its log into the file.
+
+    Args:
+        path: the run file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._seen: tuple[tuple[int, int], ...] = ()
+        self._run: Run | None = None
+
+    def read(self) -> Frame:
+        """What is committed at this moment.
+
+        Raises:
+            RunFileError: a missing file, one that is no run file, a newer schema, a truncated or damaged file.
+        """
+        stamp = _stamp(self.path)  # before reading: what is written meanwhile is read the next time
+        if self._run is None or stamp != self._seen:
+            self._run, self._seen = read_run(self.path), stamp
+        written = max((changed for changed, _ in stamp), default=0) / 1e9
+        return frame(self._run, self.path, max(0.0, time.time() - written))
+
+
+def frame(run: Run, path: Path, age: float) -> Frame:
+    """The latest of a run."""
+    with_rows = {*run.skip_rows, *run.layer_rows}
+    # Trials are made one after the other, or in turns; each is written down when it starts.
+    measured = next((t for t in reversed(run.trials) if t.id in with_rows), None)
+    current = next((t for t in reversed(run.trials) if t.state == "running"), None)
+    if current is None and run.losses:
+        current = next((t for t in run.trials if t.id == run.losses[-1].trial), None)
+    current = current or measured or (run.trials[-1] if run.trials else None)
+    losses = [p for p in run.losses if current is not None and p.trial == current.id]
+    skips: dict[str, SkipRow] = {}
+    layers: list[LayerRow] = []
+    if measured is not None:
+        rows = run.skip_rows.get(measured.id, ())
+        last = max((r.step for r in rows), default=None)
+        skips = {r.skip: r for r in rows if r.step == last}
+        also = run.layer_rows.get(measured.id, ())
+        last = max((r.step for r in also), default=None)
+        layers = sorted((r for r in also if r.step == last), key=lambda r: r.depth)
+    return Frame(
+        path=path,
+        meta=run.meta,
+        trial=current,
+        trials=len(run.trials),
+        losses=tuple(sorted(losses, key=lambda p: p.step)),
+        skips=tuple(skips.values()),
+        layers=tuple(layers),
+        measured=measured,
+        age=age,
+    )
+
+
+def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
+    found = []
+    for each in (path, path.with_name(path.name + "-wal")):
+        with suppress(OSError):  # the log comes and goes; a missing file is `read_run`'s to tell
+            stat = each.stat()
+            found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)

@@ -1,0 +1,113 @@
+"""Reentrant activation checkpointing: the forward runs without a graph, and once more inside the backward.
+
+Only that second run can be tapped. While the first run is on, the checkpoint's own record of what to run again is found
+on the stack, and what it holds is exchanged for a `Rerun`: the same function, run under a mode that goes on counting
+where the first run stood. Nothing else of torch is touched, and the record is gone with the graph.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.checkpoint import CheckpointFunction
+
+from skipgrad.ledger.slots import backward_now
+
+if TYPE_CHECKING:
+    from skipgrad.ledger.mode import TapMode
+
+REFUSED = (
+    "its branch and shortcut are on both sides of a reentrant checkpoint, whose two runs cannot be added up; "
+    "use_reentrant=False measures it"
+)
+CHANGED = "a checkpointed part made other calls when it was run again"
+_FORWARD = CheckpointFunction.forward.__code__
+_BACKWARD = CheckpointFunction.backward.__code__
+
+
+@dataclass
+class Rerun:
+    """Stands in for what a reentrant checkpoint runs again.
+
+    Attributes:
+        run: the checkpoint's own function.
+        mode: of the first run.
+        counts: calls before the region, by name.
+        total: calls before the region.
+        many: calls of the region in the first run.
+        number: of the region.
+    """
+
+    run: Callable[..., Any]
+    mode: TapMode
+    counts: dict[str, int]
+    total: int
+    number: int
+    slots: Any
+    many: int = 0
+
+    def __call__(self, *args: Any) -> Any:
+        if backward_now() < 0 or not torch.is_grad_enabled():
+            return self.run(*args)
+        mode = self.mode.again()
+        mode.begin(self.slots)
+        mode.counts.update(self.counts)
+        mode.total = self.total
+        self.slots.arrivals.inside()
+        try:
+            with mode:
+                out = self.run(*args)
+        finally:
+            kept = not mode.broken and mode.total - self.total == self.many
+            refused = crossing(mode)
+            mode.end()
+        if not kept:
+            refused = dict.fromkeys(range(len(mode.plan.specs)), CHANGED)
+        self.slots.arrivals.refused.update(refused)
+        return out
+
+
+def region_now(mode: TapMode) -> Rerun | None:
+    """The outermost reentrant checkpoint whose first run this is; None when gradients are off for another reason."""
+    found: Any = None
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _FORWARD:
+            found = frame.f_locals["ctx"]
+        frame = frame.f_back
+    if found is None:
+        return None
+    mine = found.run_function
+    while isinstance(mine, Rerun):  # one for each watch
+        if mine.mode is mode:
+            return mine
+        mine = mine.run
+    number = 1 + max((r.number for r in mode.regions.values()), default=0)
+    found.run_function = Rerun(found.run_function, mode, dict(mode.counts), mode.total, number, mode.slots)
+    return found.run_function
+
+
+def rerunning() -> bool:
+    """Whether this is a reentrant checkpoint's second run, whose own backward is still to come."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _BACKWARD:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def crossing(mode: TapMode) -> dict[int, str]:
+    """Gathers whose uses of x are on both sides of a reentrant checkpoint."""
+    where: dict[int, set[int]] = {}
+    for name, sites in mode.sites.items():
+        for number, site in sites.items():
+            region = mode.regions.get((name, number))
+            for wants in (*site.taps.values(), site.results):
+                for gather, _ in wants:
+                    where.setdefault(gather, set()).add(0 if region is None else region.number)
+    return {gather: REFUSED for gather, regions in where.items() if len(regions) > 1}

@@ -1,0 +1,65 @@
+"""What cannot be measured, said before it is tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from skipgrad.core import BadInput, MeasureError, SkipGraph
+
+
+def check_arguments(model: Any, graph: Any, every: Any) -> None:
+    """Raises for arguments of the wrong kind, and for models that cannot be measured.
+
+    Raises:
+        BadInput: the former.
+        MeasureError: the latter.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        raise MeasureError(
+            "watching a model",
+            received="an ExportedProgram, which is not called itself",
+            todo="keep what program.module() returns, and watch and call that",
+        )
+    if not isinstance(model, nn.Module):
+        raise BadInput(
+            "watching a model", received=f"a {type(model).__name__}", todo="pass the torch.nn.Module you call"
+        )
+    if graph is not None and not isinstance(graph, SkipGraph):
+        raise BadInput(
+            "watching a model",
+            received=f"a {type(graph).__name__} as graph",
+            todo="pass what sg.find(...) returned",
+        )
+    if not isinstance(every, int) or every < 1:
+        raise BadInput("watching a model", received=f"every={every!r}", todo="pass a whole number from 1 on")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise MeasureError(
+            "watching a model",
+            received=f"a TorchScript program ({model.original_name}): its calls are not Python's, and cannot be tapped",
+            todo="watch the module it was made from",
+        )
+    if isinstance(model, nn.DataParallel):
+        raise MeasureError(
+            "watching a model",
+            received="a DataParallel, whose replicas run in threads of their own",
+            todo="watch the plain module (DistributedDataParallel is fine)",
+        )
+
+
+def scripted(model: nn.Module) -> list[str]:
+    """Paths of the TorchScript programs in a model."""
+    return [name for name, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+
+
+def other_transform() -> str:
+    """What else than plain autograd is at work on this forward, if anything."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return "torch.func (grad, vmap)"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return "torch.jit.trace"
+    return "torch.export" if torch.compiler.is_exporting() else ""

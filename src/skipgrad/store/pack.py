@@ -1,0 +1,149 @@
+"""Rows of one step as one block of a run file: arrays instead of a record for every skip or layer.
+
+What stays the same from step to step (names, micro, depth, weights, dtype) is a *subject* and written once a file; a
+block refers to it by number. Written record by record, a step took ten times as long, and it is waited for.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import attrgetter
+from typing import Any
+
+from skipgrad.core import LayerRow, SkipRow
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How rows of one record type are laid out.
+
+    Attributes:
+        name: what the file calls it.
+        record: the record type.
+        subject: its fields that make a subject.
+        figures: its fields that are figures, in the order of a block's columns.
+        judged: the figures whose infinities and NaN make a step a bad one; those that the check SG010 looks at.
+        make: from step, subject's fields, figures and finite to the record, each a column but the step.
+    """
+
+    name: str
+    record: type[Any]
+    subject: tuple[str, ...]
+    figures: tuple[str, ...]
+    judged: tuple[str, ...]
+    make: Callable[..., Iterable[Any]]
+
+
+def _skips(step: int, subjects: Sequence[Any], figures: Sequence[Sequence[Any]], finite: Iterable[bool]) -> Any:
+    return map(SkipRow, repeat(step), (s[0] for s in subjects), (s[1] for s in subjects), *figures, finite)
+
+
+def _layers(step: int, subjects: Sequence[Any], figures: Sequence[Sequence[Any]], finite: Iterable[bool]) -> Any:
+    names, depths = (s[0] for s in subjects), (s[1] for s in subjects)
+    rest = (s[2] for s in subjects), (s[3] for s in subjects)
+    return map(LayerRow, repeat(step), names, depths, *figures, *rest, finite)
+
+
+_SKIP_FIGURES = ("skip_norm", "branch_norm", "total_norm", "out_norm", "cosine", "gain", "x_rms", "branch_rms")
+_LAYER_FIGURES = ("out_grad_norm", "weight_norm", "weight_grad_norm", "update_norm")
+SKIPS = Kind(
+    "skips",
+    SkipRow,
+    ("micro", "skip"),
+    (*_SKIP_FIGURES, "residual"),
+    tuple(f for f in _SKIP_FIGURES if f not in ("cosine", "gain")),
+    _skips,
+)
+LAYERS = Kind(
+    "layers",
+    LayerRow,
+    ("layer", "depth", "weights", "dtype"),
+    (*_LAYER_FIGURES, "stalled", "zero_grad"),
+    _LAYER_FIGURES,
+    _layers,
+)
+KINDS = {kind.name: kind for kind in (SKIPS, LAYERS)}
+
+
+@dataclass(frozen=True)
+class Block:
+    """The cells of one block.
+
+    Attributes:
+        who: numbers of the subjects, uint32.
+        figures: one column after another, float64.
+        missing: a byte a figure, 1 where it was not measured; None when all were.
+        finite: a byte a row.
+    """
+
+    who: bytes
+    figures: bytes
+    missing: bytes | None
+    finite: bytes
+
+
+def pack(kind: Kind, rows: Sequence[Any], numbers: Callable[[list[Any]], list[int]]) -> tuple[Block, int | None]:
+    """The block of the rows of one step, and the place of the first bad row in it.
+
+    Args:
+        kind: of the rows.
+        rows: of one step; at least one.
+        numbers: subjects' numbers.
+    """
+    who = array("I", numbers(list(map(attrgetter(*kind.subject), rows))))
+    finite = bytes(map(bool, map(attrgetter("finite"), rows)))
+    bad = finite.find(0) if 0 in finite else None
+    figures, missing, gaps = array("d"), bytearray(), False
+    for name in kind.figures:
+        try:
+            values, gone = array("d", map(attrgetter(name), rows)), bytes(len(rows))
+        except TypeError:  # None among them; to look first would take as long as this
+            column = [getattr(r, name) for r in rows]
+            values, gone = array("d", [0.0 if v is None else v for v in column]), bytes(v is None for v in column)
+            gaps = True
+        # A sum is finite only where all are; it may overflow, so it is not the last word.
+        if name in kind.judged and not math.isfinite(sum(values)):
+            first = next((i for i, v in enumerate(values) if not math.isfinite(v)), len(rows))
+            bad = min(len(rows) if bad is None else bad, first)
+            bad = None if bad == len(rows) else bad
+        figures += values
+        missing += gone
+    return Block(_little(who), _little(figures), bytes(missing) if gaps else None, finite), bad
+
+
+def unpack(kind: Kind, step: int, block: Block, subjects: dict[int, tuple[Any, ...]]) -> list[Any]:
+    """The rows of a block.
+
+    Raises:
+        ValueError: sizes that do not fit.
+        KeyError: a subject that is not there.
+    """
+    n, k = len(block.finite), len(kind.figures)
+    if len(block.who) != 4 * n or len(block.figures) != 8 * n * k or len(block.missing or bytes(n * k)) != n * k:
+        raise ValueError(f"a block of {n} {kind.name} at step {step} whose parts have other sizes")
+    values = _values("d", block.figures).tolist()
+    if block.missing:
+        values = [None if gone else v for v, gone in zip(values, block.missing, strict=True)]
+    columns = [values[i * n : (i + 1) * n] for i in range(k)]
+    who = [subjects[number] for number in _values("I", block.who)]
+    return list(kind.make(step, who, columns, map(bool, block.finite)))
+
+
+def _little(values: array[Any]) -> bytes:
+    if sys.byteorder == "big":
+        values = array(values.typecode, values)
+        values.byteswap()
+    return values.tobytes()
+
+
+def _values(code: str, data: bytes) -> array[Any]:
+    values: array[Any] = array(code)
+    values.frombytes(data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
