@@ -33,7 +33,7 @@ _TABLE: dict[str, str] = {
         getitem narrow select split chunk unbind index_select gather tensor_split split_with_sizes pad constant_pad_nd
         take take_along_dim masked_select unfold slice hsplit vsplit dsplit diagonal tril triu index iter masked_fill
         where index_copy index_put scatter setitem copy slice_scatter select_scatter index_fill
-        masked_scatter diag _unsafe_index _unsafe_index_put
+        masked_scatter diag diff pad_sequence _unsafe_index _unsafe_index_put
         unsafe_chunk unsafe_split scatter_reduce topk sort fill_diagonal
     """,
     "scaled": """
@@ -96,7 +96,7 @@ _TABLE: dict[str, str] = {
         cummax cummin cosine_embedding_loss triplet_margin_loss sigmoid_focal_loss median quantile kthvalue mode
         logaddexp hypot xlog1py digamma lgamma cross inverse cholesky solve svd qr eigh det slogdet pinv
         triangular_solve binary_cross_entropy_ bernoulli_ true_divide_ item rsqrt_ softmax_ dist flex_attention hash
-        _softmax _log_softmax
+        _softmax _log_softmax log_sigmoid rdiv asinh acosh atanh solve_triangular lu_factor matrix_exp
         _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
         _scaled_dot_product_efficient_attention _scaled_dot_product_attention_math
     """,
