@@ -510,3 +510,11 @@ def test_an_empty_batch_is_no_crash() -> None:
     with sg.watch(model) as ledger:
         model(torch.zeros(0, 6)).sum().backward()
     assert ledger.rows()[0].skip_norm == 0
+
+
+def test_without_an_optimizer_too_each_backward_is_committed(tmp_path: Path) -> None:
+    model, x = made("identity", torch.float32)
+    with sg.watch(model, run=tmp_path / "run.sqlite"):
+        model(x).sum().backward()
+        model(x).sum().backward()  # a backward is read when the next forward begins
+        assert {r.step for r in sg.read_run(tmp_path / "run.sqlite").skip_rows[0]} == {0}

@@ -445,6 +445,7 @@ class Ledger:
                 self._micro = 0
                 self._waiting.clear()
         if self._optimizer is None:
+            self._write()
             self._tell()
 
     def _skipped_step(self) -> None:
