@@ -160,7 +160,7 @@ def test_two_forwards_and_one_backward_are_one_step() -> None:
     assert list(dict.fromkeys((r.step, r.micro) for r in ledger.rows())) == [(0, 0), (0, 1), (1, 0)]
     assert {r.step for r in ledger.layers()} == {0, 1}
     alone = rows_of(Tower().eval(), lambda m, _: m(batch(1)).pow(2).sum().backward()).rows()
-    same([r for r in ledger.rows() if r.micro == 1], [replace(r, micro=1) for r in alone], 1e-12)
+    same([r for r in ledger.rows() if r.micro == 1], [replace(r, micro=1) for r in alone], 1e-6)
 
 
 def test_two_backwards_through_one_forward_are_told_apart(plain: list[Any]) -> None:
@@ -172,7 +172,7 @@ def test_two_backwards_through_one_forward_are_told_apart(plain: list[Any]) -> N
     ledger = rows_of(Tower(), twice)
     assert ledger.notes == []
     assert {r.step for r in ledger.rows()} == {0, 1}
-    same([replace(r, step=0) for r in ledger.rows() if r.step == 1], plain, 1e-12)
+    same([replace(r, step=0) for r in ledger.rows() if r.step == 1], plain, 1e-6)
     for a, b in zip((r for r in ledger.rows() if r.step == 0), plain, strict=True):
         assert a.skip_norm == pytest.approx(3 * b.skip_norm, rel=1e-5)
 
@@ -186,7 +186,7 @@ def test_several_forwards_before_their_backwards(plain: list[Any]) -> None:
     expected = [
         rows_of(Tower().eval(), lambda m, _, k=k: m(batch(k)).pow(2).sum().backward()).rows() for k in (2, 1, 0)
     ]
-    same(ledger.rows(), [replace(r, step=k) for k, rows in enumerate(expected) for r in rows], 1e-12)
+    same(ledger.rows(), [replace(r, step=k) for k, rows in enumerate(expected) for r in rows], 1e-6)
 
 
 def test_a_gradient_penalty_against_copies_of_the_fork() -> None:

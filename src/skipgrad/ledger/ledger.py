@@ -22,6 +22,7 @@ from skipgrad.core import (
     Trial,
 )
 from skipgrad.finder import NO_RULES, Found, find_in_call, is_tracing, signature, unwrap
+from skipgrad.ledger.arrivals import Arrivals, backward_now
 from skipgrad.ledger.mode import TapMode
 from skipgrad.ledger.patch import ForwardPatch
 from skipgrad.ledger.plan import Plan, make_plan
@@ -29,7 +30,6 @@ from skipgrad.ledger.ranks import gathered, is_sharded
 from skipgrad.ledger.reentrant import rerunning
 from skipgrad.ledger.refuse import check_arguments, other_transform, scripted
 from skipgrad.ledger.rows import read
-from skipgrad.ledger.slots import Arrivals, Slots, backward_now, rows_of
 from skipgrad.ledger.weights import WeightStats, WeightWatch
 from skipgrad.store import RunWriter
 
@@ -270,10 +270,7 @@ class Ledger:
         if mode is None:
             return original(*args, **kwargs)
         arrivals = Arrivals(mode.plan, self._factor(), self._forwards, self._inbox)
-        slots = Slots(arrivals, self._device())
-        if mode.compiled:
-            slots.keep_sizes()
-        mode.begin(slots)
+        mode.begin(arrivals, self._device())
         self._busy = True
         try:
             with mode:
@@ -291,7 +288,12 @@ class Ledger:
                 arrivals.inside()
         else:
             arrivals.dropped = True
-            self._changed(mode, args, kwargs)
+            if mode.unhooked:
+                self._note(
+                    f"step {self._step}: a call is built in another way than before; no figures for this forward"
+                )
+            else:
+                self._changed(mode, args, kwargs)
         return out
 
     def _factor(self) -> float:
@@ -419,17 +421,15 @@ class Ledger:
         """Reads what backwards have brought."""
         if backward_now() >= 0:
             return  # the rest of it is still to come
-        taken = [(number, a) for a in self._inbox for number in a.grads]
+        taken = [(number, a) for a in self._inbox for number in a.parts]
         self._inbox.clear()
         taken.sort(key=lambda t: (t[0], t[1].number))
         for k, (number, arrivals) in enumerate(taken):
-            grads = arrivals.grads.pop(number)
+            rows = arrivals.taken(number)
             if arrivals.dropped:
                 continue
             plan = arrivals.plan
-            figures = read(
-                plan, rows_of(plan, grads), arrivals.refused, step=self._step, micro=self._micro, scale=arrivals.scale
-            )
+            figures = read(plan, rows, arrivals.refused, step=self._step, micro=self._micro, scale=arrivals.scale)
             self._skips += figures.skips
             for name, reason in figures.missing.items():
                 self._note(f"{name}: not measured: {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,10 +9,12 @@ from torch import Tensor
 from torch._guards import CompileContext
 from torch.overrides import TorchFunctionMode
 
+from skipgrad.ledger.arrivals import Arrivals
+from skipgrad.ledger.node_hooks import Learned, NodeHooks
 from skipgrad.ledger.plan import Plan, Site
 from skipgrad.ledger.reentrant import Rerun, crossing, region_now
+from skipgrad.ledger.slot_taps import SlotTaps
 from skipgrad.ledger.slots import Slots
-from skipgrad.ledger.taps import Gather, Out, Tap, mean_square
 
 
 class TapMode(TorchFunctionMode):
@@ -31,6 +32,7 @@ class TapMode(TorchFunctionMode):
         regions: calls that ran inside a reentrant checkpoint, which is run again in the backward.
         off: a fork was met with gradients off, for another reason.
         broken: this forward's calls are not the trace's; nothing more is tapped, and its figures are dropped.
+        unhooked: this forward cannot be measured by hooks, the next can by other taps.
         paused: for all modes: calls are neither counted nor tapped, as another watch is tracing inside this forward.
     """
 
@@ -45,34 +47,39 @@ class TapMode(TorchFunctionMode):
         self.total = 0
         self.regions: dict[tuple[str, int], Rerun] = {}
         self.off = False
-        self.broken = False
-        self.slots: Slots | None = None
-        self._zs: dict[tuple[int, int], Tensor] = {}
-        self._squares: dict[int, Tensor] = {}
+        self.broken = self.unhooked = False
+        self.taps: NodeHooks | SlotTaps | None = None
+        self.arrivals: Arrivals | None = None
+        self.learned = Learned()
+        self.device = torch.device("cpu")
 
-    def begin(self, slots: Slots) -> None:
+    def begin(self, arrivals: Arrivals, device: torch.device) -> None:
         """Makes ready for a forward."""
-        self.slots = slots
+        self.arrivals = arrivals
+        self.device = device
+        if self.compiled:
+            self.taps = SlotTaps(self.plan, Slots(arrivals, device, fixed=True))
+        else:
+            arrivals.learned = self.learned
+            self.taps = NodeHooks(self.plan, arrivals, self.learned)
         self.total = 0
-        self.broken = False
-        self.off = False
+        self.broken = self.unhooked = self.off = False
         self.counts.clear()
         self.regions.clear()
-        self._zs.clear()
-        self._squares.clear()
 
     def again(self) -> TapMode:
         """Another of the same plan, for a part that is run again."""
-        return TapMode(self.plan, compiled=self.compiled)
+        other = TapMode(self.plan, compiled=self.compiled)
+        other.learned = self.learned
+        return other
 
     def end(self) -> bool:
-        """Forgets the tensors of the forward; whether its calls were those of the trace."""
-        if self.regions and self.slots is not None:
-            self.slots.arrivals.refused.update(crossing(self))
-        self.slots = None
+        """Forgets the forward; whether its calls were those of the trace."""
+        if self.regions and self.arrivals is not None:
+            self.arrivals.refused.update(crossing(self))
+        self.arrivals = None
+        self.taps = None
         self.regions.clear()
-        self._zs.clear()
-        self._squares.clear()
         return not self.broken and all(self.counts.get(name, 0) == n for name, n in self.plan.expected.items())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -95,15 +102,24 @@ class TapMode(TorchFunctionMode):
         if site.before != before:
             self.broken = True
             return func(*args, **kwargs)
-        if site.taps or site.squares or any(pos >= 0 for _, pos in site.outs):
-            # Our own calls are nobody's to count: another watch may be around this one.
+        taps = self.taps
+        assert taps is not None
+        if torch.compiler.is_compiling() and not self.compiled:
+            self.compiled = self.broken = self.unhooked = True  # a compiled function in an eager model
+            return func(*args, **kwargs)
+        # Our own calls are nobody's to count: another watch may be around this one.
+        if site.wanted or site.squares:
             with torch._C.DisableTorchFunction():
-                args, kwargs = self._tapped(site, args, kwargs)
+                args, kwargs = self._arguments(taps, site, args, kwargs)
         out = func(*args, **kwargs)
-        if site.layers or site.results or any(pos < 0 for _, pos in site.outs):
-            with torch._C.DisableTorchFunction():
-                out = _first(out, lambda t: self._result(site, t))
-        return out
+        if self.broken or (site.wanted_of_result is None and not site.wanted):
+            return out
+        with torch._C.DisableTorchFunction():
+            tapped = taps.result(site, out)
+        if tapped is None:
+            self.broken, self.unhooked = True, taps.failed
+            return out
+        return tapped
 
     def _untapped(self, name: str, number: int, func: Any, args: Any, kwargs: Any) -> Any:
         """A call without a graph: counted, and tapped only when a reentrant checkpoint makes it again."""
@@ -120,69 +136,19 @@ class TapMode(TorchFunctionMode):
         self.total += 1
         return func(*args, **kwargs)
 
-    # -- arguments ---------------------------------------------------------------------------------
-    def _tapped(self, site: Site, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def _arguments(self, taps: NodeHooks | SlotTaps, site: Site, args: Any, kwargs: Any) -> tuple[Any, Any]:
         given: list[Tensor] = []
         _collect(args, given)
         _collect(kwargs, given)
-        wanted = {*site.taps, *(pos for _, pos in site.squares), *(pos for _, pos in site.outs if pos >= 0)}
-        if len(given) != site.given or any(given[pos].dim() != site.ranks[pos] for pos in wanted):
+        new: list[Tensor] | None = None
+        if len(given) == site.given and all(given[pos].dim() == rank for pos, rank in site.looked_at):
+            new = taps.arguments(site, given)
+        if new is None:
             self.broken = True
             return args, kwargs
-        for row, pos in site.squares:
-            self._square(row, given[pos])
-        new = list(given)
-        for pos, wants in site.taps.items():
-            tapped = self._tap(given[pos], wants)
-            for k in range(len(given)):
-                if k == pos or (site.alias and given[k] is given[pos]):
-                    new[k] = tapped
-        for row, pos in site.outs:
-            if pos >= 0:
-                new[pos] = self._out(row, new[pos])
+        if new is given:
+            return args, kwargs
         return _replaced(args, new, [0]), _replaced(kwargs, new, [_number(args)])
-
-    def _tap(self, x: Tensor, wants: list[tuple[int, int]]) -> Tensor:
-        if not x.requires_grad:
-            return x
-        zs = [self._z(gather, z, x) for gather, z in wants]
-        if not torch.compiler.is_compiling() and any(z.shape != x.shape for z in zs):
-            self.broken = True  # another size than where the fork was tapped first: not the op it is taken for
-            return x
-        return Tap.apply(x, *zs)  # type: ignore[no-any-return]
-
-    def _z(self, gather: int, z: int, x: Tensor) -> Tensor:
-        if (gather, z) not in self._zs:
-            assert self.slots is not None
-            slot = self.slots.gather(gather)
-            for k, made in enumerate(Gather.apply(slot, x, self.plan.specs[gather])):
-                self._zs[(gather, k)] = made
-        # Taken out at its use: whatever stayed here would leave a compiled graph as one of its results.
-        return self._zs.pop((gather, z))
-
-    def _square(self, row: int, f: Tensor) -> None:
-        assert self.slots is not None
-        square = mean_square(f, self.plan.dtype)
-        before = self._squares.get(row)
-        self._squares[row] = square if before is None else before + square
-
-    # -- results -----------------------------------------------------------------------------------
-    def _result(self, site: Site, y: Tensor) -> Tensor:
-        if not y.requires_grad:
-            return y
-        assert self.slots is not None
-        for layer in site.layers:
-            y = Out.apply(y, self.slots.layer(layer), None)  # type: ignore[assignment]
-        for row, pos in site.outs:
-            if pos < 0:
-                y = self._out(row, y)
-        return self._tap(y, site.results) if site.results else y
-
-    def _out(self, row: int, y: Tensor) -> Tensor:
-        if not y.requires_grad:
-            return y
-        assert self.slots is not None
-        return Out.apply(y, self.slots.out(row), self._squares.pop(row, None))  # type: ignore[no-any-return]
 
 
 def _inside_compiler() -> bool:
@@ -223,12 +189,3 @@ def _replaced(value: Any, new: list[Tensor], at: list[int]) -> Any:
     if isinstance(value, dict):
         return {k: _replaced(v, new, at) for k, v in value.items()}
     return value
-
-
-def _first(out: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Changes the first tensor of a result."""
-    if isinstance(out, Tensor):
-        return change(out)
-    if isinstance(out, tuple) and out and isinstance(out[0], Tensor) and type(out) is tuple:
-        return (change(out[0]), *out[1:])
-    return out

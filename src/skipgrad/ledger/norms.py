@@ -8,19 +8,39 @@ import torch
 from torch import Tensor
 
 CHUNK = 256
-BLOCK = 1 << 14  # 64 kB of float32: two of them and their sum stay in a core's own cache
+# 256 kB of float32: two of them and their sum stay in a core's own cache, and a running sum keeps its seventh digit.
+BLOCK = 1 << 16
 # Between these, squares of the elements that matter are far from the ends of float32's range.
 SAFE = (1e-12, 1e15)
 
 
+def flat(t: Tensor) -> Tensor:
+    """All elements in one row, in the order of memory where that can be had without a copy."""
+    if t.is_contiguous():
+        return t.view(-1)
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(t.stride(), t.shape, strict=True) if n > 1):
+        if stride != expected:
+            return t.reshape(-1)
+        expected *= size
+    return t.as_strided((t.numel(),), (1,))
+
+
 def plain_norm(t: Tensor) -> Tensor:
     """‖t‖ in one pass. Adds up in chunks: one running sum shows in the sixth digit of a large float32 tensor."""
-    if t.is_contiguous() and t.numel() >= 16 * CHUNK and not torch.compiler.is_compiling():
-        flat = t.view(-1)
-        whole = flat.numel() // CHUNK * CHUNK
-        norm = torch.linalg.vector_norm(torch.linalg.vector_norm(flat[:whole].view(-1, CHUNK), dim=1))
-        return norm if whole == flat.numel() else torch.hypot(norm, torch.linalg.vector_norm(flat[whole:]))
-    return (t * t).sum().sqrt()
+    if torch.compiler.is_compiling():
+        return (t * t).sum().sqrt()
+    row = flat(t)
+    whole = row.numel() // CHUNK * CHUNK
+    if whole < 16 * CHUNK:
+        return torch.linalg.vector_norm(row)
+    norm = torch.linalg.vector_norm(torch.linalg.vector_norm(row[:whole].view(-1, CHUNK), dim=1))
+    return norm if whole == row.numel() else torch.hypot(norm, torch.linalg.vector_norm(row[whole:]))
+
+
+def looked_at(t: Tensor) -> bool:
+    """Whether reading a figure of the tensor stops nothing: on a CPU, outside a compiled graph."""
+    return t.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def measure(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,7 +52,7 @@ def measure(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if t.numel() == 0:
         none = t.new_zeros(())
         return none, none, t
-    if t.device.type == "cpu" and not torch.compiler.is_compiling():
+    if looked_at(t):
         norm = plain_norm(t)
         if SAFE[0] < float(norm) < SAFE[1]:
             return torch.ones_like(norm), norm, t
@@ -43,26 +63,49 @@ def measure(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return size, plain_norm(unit), unit
 
 
-def pair(s: Tensor, b: Tensor) -> tuple[float, float, float, float] | None:
+def size_of(t: Tensor) -> tuple[float, float]:
+    """The first two of `measure` as numbers, for a tensor that can be looked at."""
+    if t.numel() == 0:
+        return 0.0, 0.0
+    norm = float(plain_norm(t))
+    if SAFE[0] < norm < SAFE[1]:
+        return 1.0, norm
+    size, unit, _ = measure(t)
+    return float(size), float(unit)
+
+
+def pair(s: Tensor, b: Tensor, s_norm: float | None = None) -> tuple[float, float, float, float] | None:
     """(‖s‖, ‖b‖, ‖s+b‖, ⟨s,b⟩) of two CPU tensors, block by block, so that s+b never leaves the cache.
 
-    None where it cannot be done so: another device, a compiled graph, other layouts, or a range that wants scaling.
+    None where it cannot be done so: another device, a compiled graph, layouts that differ, or a range that wants
+    scaling.
+
+    Args:
+        s: a tensor.
+        b: another of its shape.
+        s_norm: ‖s‖ where it is known already.
     """
-    if s.device.type != "cpu" or torch.compiler.is_compiling() or not (s.is_contiguous() and b.is_contiguous()):
+    if not looked_at(s) or s.stride() != b.stride():
         return None
-    flat_s, flat_b = s.view(-1), b.view(-1)
-    sums = [0.0, 0.0, 0.0, 0.0]
-    for start in range(0, flat_s.numel(), BLOCK):
-        block_s, block_b = flat_s[start : start + BLOCK], flat_b[start : start + BLOCK]
-        both = block_s + block_b
-        sums[0] += float(torch.dot(block_s, block_s))
-        sums[1] += float(torch.dot(block_b, block_b))
-        sums[2] += float(torch.dot(both, both))
-        sums[3] += float(torch.dot(block_s, block_b))
-    squares = sums[:3]
-    if not all(SAFE[0] ** 2 < q < SAFE[1] ** 2 for q in squares):
+    row_s, row_b = flat(s), flat(b)
+    if s_norm is not None and not SAFE[0] < s_norm < SAFE[1]:
         return None
-    return math.sqrt(sums[0]), math.sqrt(sums[1]), math.sqrt(sums[2]), sums[3]
+    both = torch.empty(min(BLOCK, row_s.numel()), dtype=s.dtype)
+    squares = [0.0, 0.0, 0.0, 0.0]
+    for start in range(0, row_s.numel(), BLOCK):
+        block_s, block_b = row_s[start : start + BLOCK], row_b[start : start + BLOCK]
+        block = both if block_s.numel() == both.numel() else both[: block_s.numel()]
+        torch.add(block_s, block_b, out=block)
+        if s_norm is None:
+            squares[0] += torch.dot(block_s, block_s).item()
+        squares[1] += torch.dot(block_b, block_b).item()
+        squares[2] += torch.dot(block, block).item()
+        squares[3] += torch.dot(block_s, block_b).item()
+    if s_norm is not None:
+        squares[0] = s_norm * s_norm
+    if not all(SAFE[0] ** 2 < q < SAFE[1] ** 2 for q in squares[:3]):
+        return None
+    return math.sqrt(squares[0]), math.sqrt(squares[1]), math.sqrt(squares[2]), squares[3]
 
 
 def norm_of(tensors: list[Tensor]) -> tuple[float, bool]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from skipgrad.finder import Found
 from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Edge, bits_of
 from skipgrad.finder.match import Match
 from skipgrad.finder.trace import Node
-from skipgrad.ledger.taps import Spec
+from skipgrad.ledger.statistics import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What is wanted of one gradient: to be part of gathers (gather, index of its z), out rows, layer rows."""
+
+    taps: tuple[tuple[int, int], ...] = ()
+    outs: tuple[int, ...] = ()
+    layers: tuple[int, ...] = ()
 
 
 @dataclass
@@ -28,6 +38,10 @@ class Site:
         before: how many counted calls, of any name, came before this one in the trace.
         given: how many tensors it was given.
         ranks: tensor argument → rank in the trace.
+        key: number of the site in its plan.
+        wanted: tensor argument → what is wanted of its gradient.
+        wanted_of_result: what is wanted of the gradient of what the call returns.
+        looked_at: (tensor argument, rank in the trace) of those tapped or measured.
     """
 
     taps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
@@ -39,6 +53,27 @@ class Site:
     before: int = 0
     given: int = 0
     ranks: dict[int, int] = field(default_factory=dict)
+    key: int = 0
+    wanted: dict[int, Wants] = field(default_factory=dict)
+    wanted_of_result: Wants | None = None
+    looked_at: tuple[tuple[int, int], ...] = ()
+
+    def settle(self, key: int) -> None:
+        """Gathers up what is wanted of each gradient, when all of it is known."""
+        self.key = key
+        for pos in (*self.taps, *(pos for _, pos in self.outs if pos >= 0)):
+            outs = tuple(row for row, at in self.outs if at == pos)
+            self.wanted[pos] = Wants(tuple(self.taps.get(pos, ())), outs)
+        of_result = Wants(tuple(self.results), tuple(row for row, at in self.outs if at < 0), tuple(self.layers))
+        self.wanted_of_result = None if of_result == Wants() else of_result
+        places = {*self.wanted, *(pos for _, pos in self.squares)}
+        self.looked_at = tuple((pos, self.ranks[pos]) for pos in sorted(places))
+
+    def put(self, new: list[Tensor], pos: int, tapped: Tensor, given: list[Tensor]) -> None:
+        """Puts a tapped tensor in the place of an argument, and of all that must go on being the same object."""
+        for k in range(len(given)):
+            if k == pos or (self.alias and given[k] is given[pos]):
+                new[k] = tapped
 
 
 @dataclass
@@ -122,6 +157,8 @@ def make_plan(found: Found, only: set[str] | None = None, *, hidden: frozenset[t
         plan.layers.append((name, depth, weights))
     plan.expected = {raw: found.trace.calls[raw] for raw in plan.sites}
     _describe_calls(plan, found)
+    for key, site in enumerate(site for sites in plan.sites.values() for site in sites.values()):
+        site.settle(key)
     return plan
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.checkpoint import CheckpointFunction
 
-from skipgrad.ledger.slots import backward_now
+from skipgrad.ledger.arrivals import Arrivals, backward_now
 
 if TYPE_CHECKING:
     from skipgrad.ledger.mode import TapMode
@@ -47,17 +47,18 @@ class Rerun:
     counts: dict[str, int]
     total: int
     number: int
-    slots: Any
+    arrivals: Arrivals
+    device: torch.device
     many: int = 0
 
     def __call__(self, *args: Any) -> Any:
         if backward_now() < 0 or not torch.is_grad_enabled():
             return self.run(*args)
         mode = self.mode.again()
-        mode.begin(self.slots)
+        mode.begin(self.arrivals, self.device)
         mode.counts.update(self.counts)
         mode.total = self.total
-        self.slots.arrivals.inside()
+        self.arrivals.inside()
         try:
             with mode:
                 out = self.run(*args)
@@ -67,7 +68,7 @@ class Rerun:
             mode.end()
         if not kept:
             refused = dict.fromkeys(range(len(mode.plan.specs)), CHANGED)
-        self.slots.arrivals.refused.update(refused)
+        self.arrivals.refused.update(refused)
         return out
 
 
@@ -79,7 +80,7 @@ def region_now(mode: TapMode) -> Rerun | None:
         if frame.f_code is _FORWARD:
             found = frame.f_locals["ctx"]
         frame = frame.f_back
-    if found is None:
+    if found is None or mode.arrivals is None:
         return None
     mine = found.run_function
     while isinstance(mine, Rerun):  # one for each watch
@@ -87,7 +88,9 @@ def region_now(mode: TapMode) -> Rerun | None:
             return mine
         mine = mine.run
     number = 1 + max((r.number for r in mode.regions.values()), default=0)
-    found.run_function = Rerun(found.run_function, mode, dict(mode.counts), mode.total, number, mode.slots)
+    found.run_function = Rerun(
+        found.run_function, mode, dict(mode.counts), mode.total, number, mode.arrivals, mode.device
+    )
     return found.run_function
 
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from skipgrad.core import SkipRow
-from skipgrad.ledger import taps as t
+from skipgrad.ledger import statistics as t
+from skipgrad.ledger.arrivals import Rows
 from skipgrad.ledger.plan import Plan, SkipPlan
-from skipgrad.ledger.slots import Rows
 
 
 @dataclass

@@ -1,105 +1,38 @@
-"""The slots of one forward, and what each backward brings to them.
+"""The leaf tensors of one forward, whose gradients are the measurement.
 
-A slot is a row of a small leaf tensor; its gradient is the measurement. A hook on the leaf takes the gradient out as it
-arrives and files it under the backward that brought it. So two backwards through one forward are told apart, two
-forwards in one backward are known to be one, and nothing is kept once autograd has freed the graph.
+A slot is a row of a small leaf tensor. A hook on the leaf takes the gradient out as it arrives and files it under the
+backward that brought it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from skipgrad.ledger.plan import Plan
-from skipgrad.ledger.taps import GATHER_WIDTH, OUT_WIDTH
-
-# A row of a leaf tensor is read by indexing, whose backward fills the whole tensor: leaves are kept small.
-LEAF_ROWS = 32
-
-
-def backward_now() -> int:
-    """The number of the backward this thread is in; -1 outside of one."""
-    return torch._C._current_graph_task_id()
-
-
-@dataclass(eq=False)
-class Arrivals:
-    """What came back to one forward's slots. Holds no part of autograd's graph.
-
-    Attributes:
-        plan: of the forward.
-        scale: what the loss was multiplied by at the time.
-        number: of the forward.
-        grads: backward → leaf → its gradient.
-        refused: gathers whose figures would be of a part only, with the reason.
-        inbox: takes this object when something arrives.
-        outer: the backward inside which a reentrant checkpoint runs one of its own.
-        seen: whether anything ever arrived.
-        dropped: the forward made other calls than its trace, so its figures are of nobody knows what.
-    """
-
-    plan: Plan
-    scale: float
-    number: int
-    inbox: list[Arrivals]
-    grads: dict[int, dict[int, Tensor]] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-    outer: int = -1
-    seen: bool = False
-    dropped: bool = False
-
-    def hook(self, leaf_number: int) -> Callable[[Tensor], None]:
-        """What the leaf of that number calls when its gradient is there."""
-
-        def arrived(leaf: Tensor) -> None:
-            assert leaf.grad is not None
-            grads = self.grads.setdefault(self.outer if self.outer >= 0 else backward_now(), {})
-            before = grads.get(leaf_number)
-            # The rows of one leaf may arrive in two parts, inside a reentrant checkpoint and outside of it.
-            grads[leaf_number] = leaf.grad if before is None else before + leaf.grad
-            leaf.grad = None
-            self.seen = True
-            if self not in self.inbox:
-                self.inbox.append(self)
-
-        return arrived
-
-    def inside(self) -> None:
-        """Says that a backward inside the present one follows: what it brings counts as the present one's."""
-        if self.outer < 0:
-            self.outer = backward_now()
-            torch.autograd.Variable._execution_engine.queue_callback(self._outside)
-
-    def _outside(self) -> None:
-        self.outer = -1
+from skipgrad.ledger.arrivals import LEAF_ROWS, Arrivals
+from skipgrad.ledger.statistics import GATHER_WIDTH, OUT_WIDTH
 
 
 class Slots:
-    """The leaf tensors of one forward, whose gradients are the measurement.
+    """The leaves of one forward.
 
-    Attributes:
-        gathers: leaves of the gathers' rows.
-        outs: leaves of the out rows.
-        layers: leaves of the layers' rows.
+    Args:
         arrivals: where their gradients go.
+        device: of the model.
+        fixed: tell the compiler that a leaf's size is no size of the batch, even where the two are the same.
     """
 
-    def __init__(self, arrivals: Arrivals, device: torch.device) -> None:
+    def __init__(self, arrivals: Arrivals, device: torch.device, *, fixed: bool = False) -> None:
         plan = arrivals.plan
-        self.arrivals = arrivals
         self.gathers = _leaves(len(plan.specs), GATHER_WIDTH, plan.dtype, device)
         self.outs = _leaves(plan.outs, OUT_WIDTH, plan.dtype, device)
         self.layers = _leaves(len(plan.layers), OUT_WIDTH, plan.dtype, device)
         for number, leaf in enumerate((*self.gathers, *self.outs, *self.layers)):
-            leaf.register_post_accumulate_grad_hook(arrivals.hook(number))
-
-    def keep_sizes(self) -> None:
-        """Tells the compiler that a leaf's size is no size of the batch, even where the two happen to be the same."""
-        for leaf in (*self.gathers, *self.outs, *self.layers):
-            torch._dynamo.mark_static(leaf)
+            leaf.register_post_accumulate_grad_hook(_hook(arrivals, number))
+            if fixed:
+                torch._dynamo.mark_static(leaf)
 
     def gather(self, row: int) -> Tensor:
         """The slot of a gather."""
@@ -114,27 +47,17 @@ class Slots:
         return self.layers[row // LEAF_ROWS][row % LEAF_ROWS]
 
 
-@dataclass
-class Rows:
-    """The figures of one backward through one forward, row by row; a row it did not reach is zeros."""
+def _hook(arrivals: Arrivals, number: int) -> Callable[[Tensor], None]:
+    def arrived(leaf: Tensor) -> None:
+        assert leaf.grad is not None
+        part = arrivals.part(accumulates=True)
+        assert part is not None
+        before = part.leaves.get(number)
+        # The rows of one leaf may arrive in two parts, inside a reentrant checkpoint and outside of it.
+        part.leaves[number] = leaf.grad if before is None else before + leaf.grad
+        leaf.grad = None
 
-    gathers: list[list[float]]
-    outs: list[list[float]]
-    layers: list[list[float]]
-
-
-def rows_of(plan: Plan, grads: dict[int, Tensor]) -> Rows:
-    """The rows of the leaves' gradients, in the order in which `Slots` numbers the leaves."""
-    first = 0
-    parts: list[list[list[float]]] = []
-    for many, width in ((len(plan.specs), GATHER_WIDTH), (plan.outs, OUT_WIDTH), (len(plan.layers), OUT_WIDTH)):
-        rows: list[list[float]] = []
-        for k in range(0, many, LEAF_ROWS):
-            grad = grads.get(first)
-            rows += [[0.0] * width] * min(LEAF_ROWS, many - k) if grad is None else grad.tolist()
-            first += 1
-        parts.append(rows)
-    return Rows(*parts)
+    return arrived
 
 
 def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:

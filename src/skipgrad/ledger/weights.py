@@ -1,12 +1,21 @@
-"""What the optimizer's step did to the weights of each layer: read before it, compared after it."""
+"""What the optimizer's step did to the weights of each layer: read before it, compared after it.
+
+All weights of one device are read with a handful of calls, and their figures fetched in one transfer. What is counted is
+counted as the square of the norm of a row of zeros and ones: a comparison written as numbers is the fastest there is.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from skipgrad.ledger.norms import norm_of
+from skipgrad.ledger.norms import SAFE, flat, norm_of
+
+_torch: Any = torch  # whose types leave out the functions on lists
 
 
 @dataclass
@@ -23,20 +32,48 @@ class WeightStats:
     finite: bool
 
 
-# Of a larger weight, so many evenly spaced blocks of so many neighbours stand for all: copying and comparing every
-# weight of a big net would cost more than its step.
-BLOCKS, BLOCK = 64, 256
+# Of a weight larger than four times that, so many evenly spaced blocks of so many neighbours stand for all: copying and
+# comparing every weight of a big net would cost more than its step.
+BLOCKS, BLOCK = 1024, 16
+# A large weight's norm is that of its sample times what the two differed by so many readings ago at most.
+RENEWED = 100
 
 
 def sample(t: Tensor) -> Tensor:
-    """The elements of a weight that updates are read from: all of a small one, 64 blocks of 256 of a large one.
+    """The elements of a weight that updates are read from, in the order of memory: all of a small one."""
+    row = flat(t)
+    if row.numel() <= 4 * BLOCKS * BLOCK:
+        return row
+    # A little less than evenly: blocks that fell into step with a weight's rows would all be of the same channel.
+    return row.as_strided((BLOCKS, BLOCK), (row.numel() // BLOCKS - 7, 1), row.storage_offset()).reshape(-1)
 
-    The order is that of memory, so a weight and its gradient must be laid out alike to be compared.
-    """
-    if t.numel() <= 4 * BLOCKS * BLOCK:
-        return t.reshape(-1)
-    flat = t.contiguous().view(-1)
-    return flat.as_strided((BLOCKS, BLOCK), (flat.numel() // BLOCKS, 1), flat.storage_offset()).reshape(-1)
+
+@dataclass
+class _Weight:
+    """One parameter of a layer."""
+
+    layer: str
+    param: nn.Parameter
+    many: int
+    sampled: int
+    ratio: float = 1.0  # its norm, over that of its sample
+
+
+@dataclass
+class _Group:
+    """The weights of one device and precision."""
+
+    wide: torch.dtype
+    device: torch.device
+    weights: list[_Weight] = field(default_factory=list)
+    before: Tensor | None = None
+    grads: Tensor | None = None
+
+    def row(self) -> tuple[Tensor, list[Tensor]]:
+        """A row for the samples of all weights, and its parts."""
+        sizes = [w.sampled for w in self.weights]
+        row = torch.empty(sum(sizes), dtype=self.wide, device=self.device)
+        return row, list(row.split(sizes))
 
 
 class WeightWatch:
@@ -55,56 +92,127 @@ class WeightWatch:
     ) -> None:
         if named is None:
             named = dict(model.named_parameters(remove_duplicate=False))
-        self._layers = {layer: [named[w] for w in weights if w in named] for layer, weights in layers.items()}
-        self._before: dict[str, list[Tensor]] = {}
+        self._dtypes: dict[str, str] = {}
+        self._many: dict[str, int] = {}
+        groups: dict[tuple[torch.device, torch.dtype], _Group] = {}
+        for layer, weights in layers.items():
+            for name in weights:
+                if name not in named:
+                    continue
+                param = named[name]
+                whole = _local(param)
+                wide = torch.float64 if whole.dtype == torch.float64 else torch.float32
+                group = groups.setdefault((whole.device, wide), _Group(wide, whole.device))
+                group.weights.append(_Weight(layer, param, whole.numel(), sample(whole).numel()))
+                self._dtypes.setdefault(layer, str(param.dtype).removeprefix("torch."))
+                self._many[layer] = self._many.get(layer, 0) + whole.numel()
+        self._groups = list(groups.values())
         self._norms: dict[str, float] = {}
+        self._readings = 0
 
+    @torch.no_grad()
     def keep(self) -> None:
         """Takes down the weights, for `moved` to compare with."""
-        self._before = {layer: [sample(_local(p)).clone() for p in ps] for layer, ps in self._layers.items() if ps}
-        self._norms = {layer: norm_of([_local(p) for p in ps])[0] for layer, ps in self._layers.items() if ps}
+        self._norms = self._weight_norms(keep=True)
 
+    @torch.no_grad()
     def norms(self, factor: float = 1.0) -> dict[str, WeightStats]:
         """Norms of gradients as they are now, over `factor`, and of weights as they were when last taken down."""
-        out: dict[str, WeightStats] = {}
-        for layer, params in self._layers.items():
-            if not params:
+        weight_norms = self._norms or self._weight_norms(keep=False)
+        squares: dict[str, float] = {}
+        finite: dict[str, bool] = {}
+        zeros: dict[str, int] = {}
+        seen: dict[str, int] = {}
+        for group in self._groups:
+            found = [(w, k, g) for k, w in enumerate(group.weights) if (g := _grad(w.param)) is not None]
+            if not found:
                 continue
-            grads = [g for g in map(_grad, params) if g is not None]
-            grad_norm, finite = norm_of(grads) if grads else (None, True)
-            grad_norm = None if grad_norm is None else grad_norm / factor
-            seen = [sample(g) for g in grads]
-            out[layer] = WeightStats(
-                weight_norm=self._norms[layer] if layer in self._norms else norm_of([_local(p) for p in params])[0],
-                weight_grad_norm=grad_norm,
+            whole = [g for _, _, g in found]
+            group.grads, parts = group.row()
+            if len(found) < len(group.weights):
+                group.grads.zero_()
+            _torch._foreach_copy_([parts[k] for _, k, _ in found], [sample(g) for g in whole])
+            sizes = _torch._foreach_norm(whole, 2, group.wide)
+            flags, parts = group.row()
+            torch.eq(group.grads, 0, out=flags)
+            counts = _torch._foreach_norm([parts[k] for _, k, _ in found])
+            numbers = torch.stack([t.to(group.wide) for t in (*sizes, *counts)]).tolist()
+            for (w, _, g), size, zero in zip(found, numbers, numbers[len(found) :], strict=False):
+                if not SAFE[0] < size < SAFE[1]:
+                    size, fine = norm_of([g])
+                    finite[w.layer] = finite.get(w.layer, True) and fine
+                squares[w.layer] = math.hypot(squares.get(w.layer, 0.0), size)
+                zeros[w.layer] = zeros.get(w.layer, 0) + round(zero**2)
+                seen[w.layer] = seen.get(w.layer, 0) + w.sampled
+        return {
+            layer: WeightStats(
+                weight_norm=weight_norms[layer],
+                weight_grad_norm=squares[layer] / factor if layer in squares else None,
                 update_norm=None,
                 stalled=None,
-                zero_grad=sum(int((g == 0).sum()) for g in seen) / max(1, sum(g.numel() for g in seen))
-                if seen
-                else None,
-                weights=sum(_local(p).numel() for p in params),
-                dtype=str(params[0].dtype).removeprefix("torch."),
-                finite=finite,
+                zero_grad=zeros[layer] / max(1, seen[layer]) if layer in seen else None,
+                weights=self._many[layer],
+                dtype=self._dtypes[layer],
+                finite=finite.get(layer, True),
             )
-        return out
+            for layer in self._dtypes
+        }
 
+    @torch.no_grad()
     def moved(self, stats: dict[str, WeightStats]) -> None:
-        """Fills in what the step since `keep` changed; the gradients must still be those of the step."""
-        for layer, before in self._before.items():
-            params, entry = self._layers[layer], stats[layer]
-            squares, still, looked = 0.0, 0, 0
-            for p, b in zip(params, before, strict=True):
-                whole = _local(p)
-                now = sample(whole)
-                squares += norm_of([now - b])[0] ** 2 * (whole.numel() / max(1, b.numel()))
-                grad = _grad(p)
-                looked += b.numel()
-                if grad is not None:
-                    still += int(((now == b) & (sample(grad) != 0)).sum())
-            entry.update_norm = squares**0.5
-            entry.stalled = still / looked if entry.weight_grad_norm is not None and looked else None
-        self._before.clear()
-        self._norms.clear()
+        """Fills in what the step since `keep` changed; the gradients must still be those that `norms` read."""
+        moves: dict[str, float] = dict.fromkeys(self._dtypes, 0.0)
+        still: dict[str, int] = dict.fromkeys(self._dtypes, 0)
+        looked: dict[str, int] = dict.fromkeys(self._dtypes, 0)
+        for group in self._groups:
+            if group.before is None:
+                continue
+            now, parts = group.row()
+            _torch._foreach_copy_(parts, [sample(_local(w.param)) for w in group.weights])
+            now.sub_(group.before)
+            counts: list[Tensor] = []
+            if group.grads is not None:
+                flags, flagged = group.row()
+                torch.eq(now, 0, out=flags)
+                flags.mul_(group.grads.ne_(0))
+                counts = list(_torch._foreach_norm(flagged))
+            numbers = torch.stack([*_torch._foreach_norm(parts), *counts]).tolist()
+            for k, w in enumerate(group.weights):
+                size = numbers[k] if SAFE[0] < numbers[k] < SAFE[1] else norm_of([parts[k]])[0]
+                moves[w.layer] = math.hypot(moves[w.layer], size * (w.many / max(1, w.sampled)) ** 0.5)
+                looked[w.layer] += w.sampled
+                if counts:
+                    still[w.layer] += round(numbers[len(parts) + k] ** 2)
+            group.before = group.grads = None
+        for layer, entry in stats.items():
+            if not looked[layer]:
+                continue
+            entry.update_norm = moves[layer]
+            entry.stalled = still[layer] / looked[layer] if entry.weight_grad_norm is not None else None
+        self._norms = {}
+
+    def _weight_norms(self, *, keep: bool) -> dict[str, float]:
+        norms: dict[str, float] = dict.fromkeys(self._dtypes, 0.0)
+        renew = self._readings % RENEWED == 0
+        self._readings += 1
+        for group in self._groups:
+            whole = [_local(w.param) for w in group.weights]
+            row, parts = group.row()
+            _torch._foreach_copy_(parts, [sample(t) for t in whole])
+            numbers = torch.stack(_torch._foreach_norm(parts)).tolist()
+            for w, t, part, number in zip(group.weights, whole, parts, numbers, strict=True):
+                size = number if SAFE[0] < number < SAFE[1] else norm_of([part])[0]
+                if w.many > w.sampled:
+                    if renew or not size > 0:
+                        exact = norm_of([t])[0]
+                        w.ratio = exact / size if size > 0 and math.isfinite(exact / size) else 1.0
+                        size = exact
+                    else:
+                        size *= w.ratio
+                norms[w.layer] = math.hypot(norms[w.layer], size)
+            if keep:
+                group.before = row
+        return norms
 
 
 def _local(t: Tensor) -> Tensor:
@@ -114,8 +222,11 @@ def _local(t: Tensor) -> Tensor:
 
 
 def _grad(p: Tensor) -> Tensor | None:
+    """The gradient of a weight, laid out in memory as the weight is."""
     grad = p.grad
     if grad is None:
         return None
     grad = _local(grad)
-    return grad.to_dense() if grad.is_sparse else grad
+    grad = grad.to_dense() if grad.is_sparse else grad
+    whole = _local(p)
+    return grad if grad.stride() == whole.stride() else torch.empty_like(whole, dtype=grad.dtype).copy_(grad)

@@ -1,0 +1,238 @@
+"""What each backward brings to one forward's taps, filed under the backward that brought it.
+
+So two backwards through one forward are told apart, two forwards in one backward are known to be one, and nothing is
+kept once autograd has freed the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from skipgrad.ledger.plan import Plan, Wants
+from skipgrad.ledger.statistics import GATHER_WIDTH, OUT_WIDTH, Row, arrived, gathered
+
+if TYPE_CHECKING:
+    from skipgrad.ledger.node_hooks import Learned
+
+# A slot is read by indexing a leaf, whose backward fills the whole leaf: leaves are kept small.
+LEAF_ROWS = 32
+LEAF = "torch::autograd::AccumulateGrad"
+_LOOKED_AT = 256  # nodes, to find a parameter among
+TWICE = "its forward was differentiated twice (create_graph), which is measured from the next forward on"
+
+
+def backward_now() -> int:
+    """The number of the backward this thread is in; -1 outside of one."""
+    return torch._C._current_graph_task_id()
+
+
+@dataclass
+class Rows:
+    """The figures of one backward through one forward, row by row; a row it did not reach is zeros."""
+
+    gathers: list[list[float]]
+    outs: list[list[float]]
+    layers: list[list[float]]
+
+
+@dataclass(eq=False)
+class Part:
+    """What one backward brought: finished rows, and gradients that wait for the others of their gather."""
+
+    gathers: dict[int, Row] = field(default_factory=dict)
+    outs: dict[int, Row] = field(default_factory=dict)
+    layers: dict[int, Row] = field(default_factory=dict)
+    waiting: dict[int, dict[int, Tensor]] = field(default_factory=dict)
+    sizes: dict[int, tuple[float, float]] = field(default_factory=dict)  # of waiting gradients, by id
+    leaves: dict[int, Tensor] = field(default_factory=dict)  # gradients of slots, by number of the leaf
+
+
+@dataclass(eq=False)
+class Arrivals:
+    """What came back to one forward. Holds no part of autograd's graph.
+
+    Attributes:
+        plan: of the forward.
+        scale: what the loss was multiplied by at the time.
+        number: of the forward.
+        inbox: takes this object when something arrives.
+        learned: of the hooks; told when they will not do.
+        parts: backward → what it brought.
+        x_squares: gather → mean square of its x.
+        f_squares: out row → mean square of F.
+        refused: gathers whose figures would be of a part only, with the reason.
+        outer: the backward inside which a reentrant checkpoint runs one of its own.
+        passed_over: the last backward that was none of the training (``torch.autograd.grad``).
+        direct: gradients are read at the uses of x themselves, not at aliases of it.
+        differentiable: a backward was run that can itself be differentiated.
+        seen: whether anything ever arrived.
+        dropped: the forward made other calls than its trace, so its figures are of nobody knows what.
+    """
+
+    plan: Plan
+    scale: float
+    number: int
+    inbox: list[Arrivals]
+    learned: Learned | None = None
+    parts: dict[int, Part] = field(default_factory=dict)
+    x_squares: dict[int, float | Tensor] = field(default_factory=dict)
+    f_squares: dict[int, float | Tensor] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    outer: int = -1
+    passed_over: int = -1
+    direct: bool = False
+    differentiable: bool = False
+    seen: bool = False
+    dropped: bool = False
+
+    def part(self, accumulates: bool = False) -> Part | None:
+        """Where what the present backward brings is filed; None when it is no backward of the training."""
+        number = self.outer if self.outer >= 0 else backward_now()
+        part = self.parts.get(number)
+        if part is not None or number == self.passed_over:
+            return part
+        if not accumulates and not _accumulates():
+            self.passed_over = number
+            return None
+        if self.direct and self.differentiable:
+            # What a second differentiation sends to x goes past the uses: they saved x itself.
+            self.refused.update(dict.fromkeys(range(len(self.plan.specs)), TWICE))
+        part = self.parts[number] = Part()
+        self.seen = True
+        if self not in self.inbox:
+            self.inbox.append(self)
+        if self.outer < 0:
+            torch.autograd.Variable._execution_engine.queue_callback(lambda: self._finish(part))
+        return part
+
+    def take(self, found: Iterable[tuple[Tensor, Wants]]) -> None:
+        """Takes gradients in, with what is wanted of each."""
+        if torch.is_grad_enabled():
+            self.differentiable = True
+            if self.learned is not None:
+                self.learned.allowed = False
+        part = self.part()
+        if part is None:
+            return
+        wide = self.plan.dtype
+        sizes: dict[int, tuple[float, float]] = {}  # one gradient often arrives in several places
+        with torch.no_grad():
+            for grad, wants in found:
+                known = sizes.get(id(grad))
+                for outs, rows in ((part.outs, wants.outs), (part.layers, wants.layers)):
+                    for i in rows:
+                        row = arrived(grad, wide, self.f_squares.get(i) if outs is part.outs else None, known)
+                        if isinstance(row, list):
+                            known = sizes[id(grad)] = (row[0], row[1])
+                        _put(outs, i, row)
+                for gather, z in wants.taps:
+                    self._wait(part, gather, z, grad, known)
+
+    def _wait(self, part: Part, gather: int, z: int, grad: Tensor, known: tuple[float, float] | None) -> None:
+        waiting = part.waiting.setdefault(gather, {})
+        if z in waiting:  # run again in the same backward
+            self._close(part, gather)
+            waiting = part.waiting.setdefault(gather, {})
+        waiting[z] = grad
+        if known is not None:
+            part.sizes[id(grad)] = known
+        if len(waiting) == len(self.plan.specs[gather]):
+            self._close(part, gather)
+
+    def _close(self, part: Part, gather: int) -> None:
+        waiting = part.waiting.pop(gather, None)
+        if waiting is None:
+            return
+        spec = self.plan.specs[gather]
+        grads = tuple(waiting.get(z) for z in range(len(spec)))
+        _put(part.gathers, gather, gathered(grads, spec, self.plan.dtype, self.x_squares.get(gather, 0.0), part.sizes))
+        held = {id(g) for other in part.waiting.values() for g in other.values()}
+        for grad in waiting.values():
+            if id(grad) not in held:
+                part.sizes.pop(id(grad), None)
+
+    def _finish(self, part: Part) -> None:
+        """At the end of a backward: what has not come by now does not come."""
+        with torch.no_grad():
+            for gather in list(part.waiting):
+                self._close(part, gather)
+
+    def inside(self) -> None:
+        """Says that a backward inside the present one follows: what it brings counts as the present one's."""
+        if self.outer < 0:
+            self.outer = backward_now()
+            torch.autograd.Variable._execution_engine.queue_callback(self._outside)
+
+    def _outside(self) -> None:
+        if self.outer in self.parts:
+            self._finish(self.parts[self.outer])
+        self.outer = -1
+
+    def taken(self, number: int) -> Rows:
+        """Takes out what one backward brought."""
+        part, plan = self.parts.pop(number), self.plan
+        part.waiting.clear()  # of a backward that was broken off
+        first = 0
+        for rows, many in ((part.gathers, len(plan.specs)), (part.outs, plan.outs), (part.layers, len(plan.layers))):
+            for k in range(0, many, LEAF_ROWS):
+                leaf = part.leaves.pop(first, None)
+                first += 1
+                for i, row in enumerate(leaf.tolist() if leaf is not None else ()):
+                    _put(rows, k + i, row)
+        return Rows(
+            _listed(part.gathers, len(plan.specs), GATHER_WIDTH),
+            _listed(part.outs, plan.outs, OUT_WIDTH),
+            _listed(part.layers, len(plan.layers), OUT_WIDTH),
+        )
+
+
+def _accumulates() -> bool:
+    """Whether the present backward adds to the gradients of parameters; ``torch.autograd.grad`` does not."""
+    pending: list[Any] = [torch._C._current_autograd_node()]
+    seen = set(pending)
+    for node in pending:  # grows as it goes: the nearest first
+        for below, _ in node.next_functions:
+            if below is None or below in seen:
+                continue
+            if below.name() == LEAF:
+                if isinstance(below.variable, torch.nn.Parameter):
+                    try:
+                        return torch._C._will_engine_execute_node(below)
+                    except RuntimeError:  # "currently running autograd.grad()", and this parameter is asked for
+                        return False
+            elif len(seen) < _LOOKED_AT:
+                seen.add(below)
+                pending.append(below)
+    return True
+
+
+def _put(rows: dict[int, Row], i: int, row: Row) -> None:
+    """Files a row; one that is there already is added to, so that its column "seen" tells."""
+    before = rows.get(i)
+    if before is None:
+        rows[i] = row
+    elif isinstance(before, list) and isinstance(row, list):
+        rows[i] = [a + b for a, b in zip(before, row, strict=True)]
+    else:
+        rows[i] = torch.as_tensor(before) + torch.as_tensor(row).to(torch.as_tensor(before).device)
+
+
+def _listed(rows: dict[int, Row], many: int, width: int) -> list[list[float]]:
+    """The rows as numbers, those on a device fetched in one transfer."""
+    out = [[0.0] * width] * many
+    fetched = [i for i, row in rows.items() if isinstance(row, Tensor)]
+    if fetched:
+        tensors = [row for row in rows.values() if isinstance(row, Tensor)]
+        same = all(t.device == tensors[0].device for t in tensors)
+        stacked = torch.stack(tensors if same else [t.cpu() for t in tensors])
+        for i, numbers in zip(fetched, stacked.tolist(), strict=True):
+            out[i] = numbers
+    for i, row in rows.items():
+        if isinstance(row, list):
+            out[i] = row
+    return out

@@ -1,0 +1,228 @@
+"""Hooks on autograd's nodes: what each use of x sends back is read where it leaves the use. For forwards run eagerly.
+
+A call's node has one edge to each tensor it was given, and the gradient it sends along the edge to x is what this use
+of x contributes to S or B. A hook on the node reads it, and what arrives at the node, and touches nothing: the forward
+runs on the very tensors it would have run on. In the first forward each use gets an alias of x instead, and it is
+learned which of them an edge can stand in for. A call that takes x into several nodes goes on getting the alias, and
+the hook is on the alias's node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch._C._autograd import _get_sequence_nr as _sequence_number
+
+from skipgrad.ledger.arrivals import LEAF, Arrivals
+from skipgrad.ledger.plan import Plan, Site, Wants
+from skipgrad.ledger.slot_taps import first_of, with_first
+from skipgrad.ledger.statistics import mean_square
+from skipgrad.ledger.taps import Tap
+
+_UNKNOWN: tuple[int, ...] = ()
+
+
+@dataclass
+class Learned:
+    """What the first forwards taught: (site, argument) → the way from the result's node to the edge to x.
+
+    The way is numbers of edges; None where no single edge carries all that this use sends back.
+    """
+
+    ways: dict[tuple[int, int], tuple[int, ...] | None] = field(default_factory=dict)
+    allowed: bool = True
+
+
+@dataclass(slots=True)
+class _Use:
+    pos: int
+    wants: Wants
+    node: Any
+    number: int
+    x: Tensor
+    way: tuple[int, ...] | None
+
+
+class NodeHooks:
+    """Reads the uses of one forward.
+
+    Args:
+        plan: what to measure.
+        arrivals: takes the gradients.
+        learned: of this plan, from earlier forwards.
+
+    Attributes:
+        failed: a call's node is not built as it was when its way was learned.
+    """
+
+    def __init__(self, plan: Plan, arrivals: Arrivals, learned: Learned) -> None:
+        self.plan = plan
+        self.arrivals = arrivals
+        self.learned = learned
+        self.failed = False
+        self._direct = learned.allowed
+        self._shapes: dict[int, torch.Size] = {}
+        self._uses: list[_Use] = []  # of the call that is on
+        self._before = 0  # number of the first node made by it
+
+    def arguments(self, site: Site, given: list[Tensor]) -> list[Tensor] | None:
+        """The tensors to call with; None when this cannot be the call the site was planned for."""
+        arrivals = self.arrivals
+        for row, pos in site.squares:
+            arrivals.f_squares[row] = arrivals.f_squares.get(row, 0.0) + _square(given[pos], self.plan.dtype)
+        new = given
+        self._before = _sequence_number()
+        for pos, wants in site.wanted.items():
+            x = given[pos]
+            if not x.requires_grad:
+                continue
+            if not self._begin(wants.taps, x):
+                return None
+            way = self.learned.ways.get((site.key, pos), _UNKNOWN) if self._direct else None
+            if way:
+                self._uses.append(_Use(pos, wants, x.grad_fn, x.output_nr, x, way))
+                continue
+            if new is given:
+                new = list(given)
+            tapped: Tensor = Tap.apply(x)  # type: ignore[assignment]
+            assert tapped.grad_fn is not None
+            tapped.grad_fn.register_prehook(self._relay(wants))
+            site.put(new, pos, tapped, given)
+            if way is _UNKNOWN:
+                self._uses.append(_Use(pos, wants, tapped.grad_fn, 0, tapped, None))
+        return new
+
+    def result(self, site: Site, out: Any) -> Any:
+        """What the call returned; None when this cannot be the call the site was planned for."""
+        wants = site.wanted_of_result
+        y: Any = first_of(out)
+        node: Any = None if y is None else y.grad_fn
+        if y is None or node is None:
+            wants = None
+        elif wants is not None:
+            if not self._begin(wants.taps, y):
+                return None
+            if site.wanted and node._sequence_nr() < self._before:  # it returned what it was given
+                node = None
+                y = cast(Any, Tap.apply(y))
+                y.grad_fn.register_prehook(self._relay(wants))
+                out, wants = with_first(out, y), None
+        here: list[tuple[int, Wants]] = []
+        uses, self._uses = self._uses, []
+        for use in uses:
+            if use.way is None:
+                self.learned.ways[site.key, use.pos] = _way(out, node, use, self._before)
+                continue
+            at, k = _follow(node, use)
+            if at is None:
+                # Not built as it was (another watch put its aliases in between): looked for anew.
+                use.way = self.learned.ways[site.key, use.pos] = _way(out, node, use, self._before)
+                at, k = _follow(node, use)
+            if at is None:
+                self.failed = True
+                return None
+            self.arrivals.direct = True
+            if at is node:
+                here.append((k, use.wants))
+            else:
+                at.register_hook(self._from_edges([(k, use.wants)]))
+        if here:
+            assert node is not None
+            assert y is not None
+            node.register_hook(self._from_edges(here, y.output_nr, wants))
+        elif wants is not None:
+            assert node is not None
+            assert y is not None
+            node.register_prehook(self._relay(wants, y.output_nr))
+        return out
+
+    def _begin(self, taps: tuple[tuple[int, int], ...], x: Tensor) -> bool:
+        """Takes down the size of a fork; whether it is what it was at its first use."""
+        for gather, z in taps:
+            part = self.plan.specs[gather][z][1]
+            shape = x.shape if part is None else x.shape[: part[0]] + x.shape[part[0] + 1 :]
+            if gather not in self._shapes:
+                self._shapes[gather] = shape
+                self.arrivals.x_squares[gather] = _square(x, self.plan.dtype)
+            elif self._shapes[gather] != shape and part is None:
+                return False
+        return True
+
+    def _relay(self, wants: Wants, number: int = 0) -> Callable[[Any], None]:
+        arrivals = self.arrivals
+
+        def arrived(grads: tuple[Tensor | None, ...]) -> None:
+            grad = grads[number]
+            if grad is not None:
+                arrivals.take(((grad, wants),))
+
+        return arrived
+
+    def _from_edges(
+        self, edges: list[tuple[int, Wants]], number: int = 0, at_result: Wants | None = None
+    ) -> Callable[[Any, Any], None]:
+        arrivals = self.arrivals
+
+        def arrived(sent: tuple[Tensor | None, ...], came: tuple[Tensor | None, ...]) -> None:
+            found: list[tuple[Tensor, Wants]] = []
+            if at_result is not None:
+                grad = came[number]
+                if grad is not None:
+                    found.append((grad, at_result))
+            for k, wants in edges:
+                grad = sent[k]
+                if grad is not None:
+                    found.append((grad, wants))
+            arrivals.take(found)
+
+        return arrived
+
+
+def _square(x: Tensor, wide: torch.dtype) -> float | Tensor:
+    square = mean_square(x, wide)
+    return square.item() if x.device.type == "cpu" else square
+
+
+def _leads(edge: Any, use: _Use) -> bool:
+    """Whether an edge goes to the tensor of a use."""
+    node, number = edge
+    if use.node is None:
+        return node is not None and node.name() == LEAF and node.variable is use.x
+    return node is use.node and number == use.number
+
+
+def _follow(node: Any, use: _Use) -> tuple[Any, int]:
+    """The node that the way of a use ends at, with the number of its edge to x; None when there is no such way."""
+    if not use.way:
+        return None, 0
+    for k in use.way[:-1]:
+        edges = node.next_functions if node is not None else ()
+        node = edges[k][0] if k < len(edges) else None
+    k = use.way[-1]
+    edges = node.next_functions if node is not None else ()
+    return (node, k) if k < len(edges) and _leads(edges[k], use) else (None, 0)
+
+
+def _way(out: Any, start: Any, use: _Use, before: int) -> tuple[int, ...] | None:
+    """The way from the node of a call's result to its one edge to x; None when there are none or several."""
+    if start is None:
+        return None
+    if type(out) is tuple and any(isinstance(t, Tensor) and t.grad_fn not in (None, start) for t in out):
+        return None
+    found: list[tuple[int, ...]] = []
+    seen = {start}
+    pending: list[tuple[Any, tuple[int, ...]]] = [(start, ())]
+    while pending:
+        node, way = pending.pop()
+        for k, edge in enumerate(node.next_functions):
+            below = edge[0]
+            if _leads(edge, use):
+                found.append((*way, k))
+            elif below is not None and below not in seen and before <= below._sequence_nr() and below.name() != LEAF:
+                seen.add(below)
+                pending.append((below, (*way, k)))
+    return found[0] if len(found) == 1 else None

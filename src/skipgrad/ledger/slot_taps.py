@@ -1,0 +1,97 @@
+"""Taps whose figures arrive as the gradient of a slot: what a compiled graph can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skipgrad.ledger.plan import Plan, Site
+from skipgrad.ledger.slots import Slots
+from skipgrad.ledger.statistics import mean_square
+from skipgrad.ledger.taps import Gather, Out, Tap
+
+
+class SlotTaps:
+    """Puts the taps of one forward around its calls.
+
+    Args:
+        plan: what to tap.
+        slots: the leaves whose gradients are the figures.
+    """
+
+    failed = False
+
+    def __init__(self, plan: Plan, slots: Slots) -> None:
+        self.plan = plan
+        self.slots = slots
+        self._zs: dict[tuple[int, int], Tensor] = {}
+        self._squares: dict[int, Tensor] = {}
+
+    def arguments(self, site: Site, given: list[Tensor]) -> list[Tensor] | None:
+        """The tensors to call with; None when this cannot be the call the site was planned for."""
+        for row, pos in site.squares:
+            square = mean_square(given[pos], self.plan.dtype)
+            before = self._squares.get(row)
+            self._squares[row] = square if before is None else before + square
+        new = list(given)
+        for pos, wants in site.taps.items():
+            tapped = self._tap(given[pos], wants)
+            if tapped is None:
+                return None
+            site.put(new, pos, tapped, given)
+        for row, pos in site.outs:
+            if pos >= 0:
+                new[pos] = self._out(row, new[pos])
+        return new
+
+    def result(self, site: Site, out: Any) -> Any:
+        """What the call returned, tapped; None when this cannot be the call the site was planned for."""
+        if not site.layers and not site.results and all(pos >= 0 for _, pos in site.outs):
+            return out
+        y = first_of(out)
+        if y is None or not y.requires_grad:
+            return out
+        for layer in site.layers:
+            y = Out.apply(y, self.slots.layer(layer), None)  # type: ignore[assignment]
+        for row, pos in site.outs:
+            if pos < 0:
+                y = self._out(row, y)
+        tapped = self._tap(y, site.results) if site.results else y
+        return None if tapped is None else with_first(out, tapped)
+
+    def _tap(self, x: Tensor, wants: list[tuple[int, int]]) -> Tensor | None:
+        if not x.requires_grad:
+            return x
+        zs = [self._z(gather, z, x) for gather, z in wants]
+        if not torch.compiler.is_compiling() and any(z.shape != x.shape for z in zs):
+            return None  # another size than where the fork was tapped first: not the op it is taken for
+        return Tap.apply(x, *zs)  # type: ignore[no-any-return]
+
+    def _z(self, gather: int, z: int, x: Tensor) -> Tensor:
+        if (gather, z) not in self._zs:
+            slot = self.slots.gather(gather)
+            for k, made in enumerate(Gather.apply(slot, x, self.plan.specs[gather])):
+                self._zs[(gather, k)] = made
+        # Taken out at its use: whatever stayed here would leave a compiled graph as one of its results.
+        return self._zs.pop((gather, z))
+
+    def _out(self, row: int, y: Tensor) -> Tensor:
+        if not y.requires_grad:
+            return y
+        return Out.apply(y, self.slots.out(row), self._squares.pop(row, None))  # type: ignore[no-any-return]
+
+
+def first_of(out: Any) -> Tensor | None:
+    """The first tensor of what a call returned."""
+    if isinstance(out, Tensor):
+        return out
+    if type(out) is tuple and out and isinstance(out[0], Tensor):
+        return out[0]
+    return None
+
+
+def with_first(out: Any, y: Tensor) -> Any:
+    """What a call returned, with another first tensor."""
+    return y if isinstance(out, Tensor) else (y, *out[1:])

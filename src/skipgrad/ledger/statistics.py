@@ -1,0 +1,109 @@
+"""What is kept of a gradient: rows of figures, from the tensors that arrive in a backward.
+
+Figures are kept as a scale m and the norm of the tensor divided by m, because the square of a vanishing gradient
+(1e-25) is zero in float32. On a CPU a row is a list of numbers; elsewhere, and in a compiled graph, looking at a number
+would stop the device, and a row is a tensor.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skipgrad.ledger.norms import looked_at, measure, pair, plain_norm, size_of
+
+# Columns of a gather's row.
+S_MAX, S_NORM, B_MAX, B_NORM, T_MAX, T_NORM, DOT, X_SQUARE, SEEN_S, SEEN_B, SEEN = range(11)
+GATHER_WIDTH = 11
+# Columns of an out row (what arrives at a merge) and of a layer row (what arrives at a layer's output).
+O_MAX, O_NORM, F_SQUARE, O_SEEN = range(4)
+OUT_WIDTH = 4
+
+# (role "S" or "B", None) for a use of x itself, or (role, (dim, size in all, first, length)) for the merge's own
+# output, of which the slice is meant.
+Spec = tuple[tuple[str, tuple[int, int, int, int] | None], ...]
+Row = list[float] | Tensor
+Square = float | Tensor | None
+
+
+def gathered(
+    grads: tuple[Tensor | None, ...],
+    spec: Spec,
+    wide: torch.dtype,
+    x_square: float | Tensor,
+    known: dict[int, tuple[float, float]] | None = None,
+) -> Row:
+    """The row of a gather.
+
+    Args:
+        grads: the gradient of each use of x, None where none arrived.
+        spec: what each use is.
+        wide: dtype to compute in.
+        x_square: mean square of x.
+        known: sizes of gradients measured already, by ``id``.
+    """
+    s = _total(grads, spec, "S", wide)
+    b = _total(grads, spec, "B", wide)
+    if s is not None and b is not None:
+        scale, norm = (known or {}).get(id(s), (0.0, 0.0))
+        quick = pair(s, b, norm if scale == 1 else None)
+        if quick is not None:
+            s_norm, b_norm, t_norm, dot = quick
+            return [1, s_norm, 1, b_norm, 1, t_norm, dot, float(x_square), 1, 1, 1]
+    some = s if s is not None else b
+    if some is None:
+        return [0.0] * X_SQUARE + [float(x_square), 0, 0, 1]
+    if not isinstance(x_square, Tensor):
+        x_square = torch.tensor(x_square, dtype=wide, device=some.device)
+    one = torch.ones_like(x_square)
+    none = torch.zeros_like(x_square)
+    s_max, s_norm, s_unit = (none, none, none) if s is None else measure(s)
+    b_max, b_norm, b_unit = (none, none, none) if b is None else measure(b)
+    if s is not None and b is not None:
+        t_max, t_norm, _ = measure(s + b)
+        dot = (s_unit * b_unit).sum()
+    else:  # one of them is none: the total is the other
+        t_max, t_norm, dot = s_max + b_max, s_norm + b_norm, none
+    seen_s = none if s is None else one
+    seen_b = none if b is None else one
+    row = torch.stack([s_max, s_norm, b_max, b_norm, t_max, t_norm, dot, x_square, seen_s, seen_b, one])
+    return row.tolist() if looked_at(row) else row
+
+
+def arrived(grad: Tensor, wide: torch.dtype, f_square: Square = None, known: tuple[float, float] | None = None) -> Row:
+    """The row of what arrives at a merge or a layer.
+
+    Args:
+        grad: what arrives.
+        wide: dtype to compute in.
+        f_square: mean square of F.
+        known: the size of `grad`, where it is measured already.
+    """
+    grad = grad.to(wide) if grad.dtype != wide else grad
+    if looked_at(grad):
+        size, norm = size_of(grad) if known is None else known
+        return [size, norm, 0.0 if f_square is None else float(f_square), 1.0]
+    size, norm, _ = measure(grad)
+    none = torch.zeros_like(size)
+    if f_square is not None and not isinstance(f_square, Tensor):
+        f_square = torch.full_like(size, f_square)
+    return torch.stack([size, norm, none if f_square is None else f_square, torch.ones_like(size)])
+
+
+def mean_square(x: Tensor, wide: torch.dtype) -> Tensor:
+    """Mean of the squares, outside the graph."""
+    with torch.no_grad():
+        x = x.detach()
+        return plain_norm(x.to(wide) if x.dtype != wide else x).square() / max(1, x.numel())
+
+
+def _total(grads: tuple[Tensor | None, ...], spec: Spec, role: str, wide: torch.dtype) -> Tensor | None:
+    total: Tensor | None = None
+    for grad, (kind, part) in zip(grads, spec, strict=True):
+        if grad is None or kind != role:
+            continue
+        if part is not None:
+            grad = grad.narrow(part[0], part[2], part[3])
+        wider = grad.to(wide) if grad.dtype != wide else grad
+        total = wider if total is None else total + wider
+    return total
