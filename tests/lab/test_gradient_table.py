@@ -232,6 +232,16 @@ def test_a_sum_has_no_gradient_behind_batch_norm_whatever_the_popular_formula_sa
     torch.testing.assert_close(row.by_popular, expected)
 
 
+def test_the_popular_formula_goes_through_skips_and_chains():
+    norm, conv = seeded(lambda: nn.BatchNorm2d(3)), seeded(lambda: nn.Conv2d(3, 3, 1))
+    around = gradient_table({"around": Residual(nn.Sequential(norm, conv))}).row("around")
+    inner = gradient_table(conv, around.x, around.grad_output).rows[0]
+    alone = gradient_table(norm, around.x, inner.by_formula).rows[0]
+    torch.testing.assert_close(around.by_popular, around.grad_output + alone.by_popular)
+    assert around.popular_error > 0.01
+    assert gradient_table(Residual(conv)).rows[0].by_popular is None
+
+
 # Every kind
 
 EXAMPLES = {
