@@ -314,6 +314,7 @@ def test_layers_modes_and_random_numbers_are_left_as_they_were():
     given = x.clone()
     torch.set_rng_state(state)
     gradient_table(layers, {"norm": x, "act": x})
+    gradient_table()
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(x, given)
     assert [m.training for m in layers.values()] == [False, True, True]
@@ -349,6 +350,12 @@ def test_the_surroundings_do_not_matter():
         assert [r.error for r in gradient_table(norm)] == [r.error for r in alone]
     with torch.inference_mode():
         assert [r.error for r in gradient_table(norm)] == [r.error for r in alone]
+    linear = nn.Linear(64, 64)
+    (single,) = gradient_table(linear, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):  # which casts what is float32, for autograd and formula alike
+        (row,) = gradient_table(linear, dtype=torch.float32)
+    assert torch.equal(row.measured, single.measured)
+    assert torch.equal(row.by_formula, single.by_formula)
 
 
 @pytest.mark.parametrize("name", ["spectral_norm", "weight_norm"])
@@ -380,6 +387,14 @@ def test_a_layer_that_does_something_else_shows_a_large_error():
     # x is overwritten before it is added: y = relu(x) + F(relu(x)), which is no skip.
     (row,) = gradient_table(Residual(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 5))))
     assert row.error > 0.1
+
+
+def test_a_row_for_both_modes_has_the_larger_error():
+    for wrong_in_training in (True, False):
+        layer = nn.Linear(3, 3)
+        layer.register_forward_hook(lambda m, _, y, wrong=wrong_in_training: 2 * y if m.training is wrong else y)
+        (row,) = gradient_table(layer)
+        assert (row.mode, row.error) == ("both", pytest.approx(0.5))
 
 
 def test_a_gradient_of_zero():
