@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from skipgrad.core.errors import BadInput
 from skipgrad.core.registry import Registry
 from skipgrad.lab.claim import Claim, Progress, Tell, Verdict, state_of
-from skipgrad.lab.claims import a1_gradient, d1_degradation, d2_clean_shortcut
+from skipgrad.lab.claims import a1_gradient, a2_layer_table, d1_degradation, d2_clean_shortcut
 
 CLAIMS: Registry[Claim] = Registry("claim")
-for _claim in (a1_gradient.CLAIM, d1_degradation.CLAIM, d2_clean_shortcut.CLAIM):
+for _claim in (a1_gradient.CLAIM, a2_layer_table.CLAIM, d1_degradation.CLAIM, d2_clean_shortcut.CLAIM):
     CLAIMS.register(_claim.id, _claim)
 
 
