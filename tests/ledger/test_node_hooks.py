@@ -253,7 +253,7 @@ def test_the_graph_is_freed() -> None:
                 del out
                 assert all(k() is None for k in kept[-3:])
                 kept.clear()
-                assert all(not p.waiting and not p.sizes for a in ledger._inbox for p in a.parts.values())
+                assert all(not p.waiting and not p.put_off for a in ledger._inbox for p in a.parts.values())
     finally:
         gc.enable()
     for hook in hooks:

@@ -61,7 +61,7 @@ class LayerRow:
         weight_norm: ‖W‖ before the step.
         weight_grad_norm: ‖dL/dW‖ as the optimizer saw it; None when there was no gradient.
         update_norm: ‖ΔW‖ of the optimizer's real step; None when the watch was given no optimizer. Of a weight with
-            more than 65,536 elements this and the shares below are read from 16,384 of them, evenly spread.
+            more than 32,768 elements this and the shares below are read from 16,384 of them, evenly spread.
         stalled: share of weights whose gradient is not zero and which the step left unchanged: the update
             was below half a unit in the last place. None without an optimizer.
         zero_grad: share of weights whose gradient is exactly zero (it underflowed, or nothing reached it).

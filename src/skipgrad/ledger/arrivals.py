@@ -6,7 +6,7 @@ kept once autograd has freed the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,18 @@ import torch
 from torch import Tensor
 
 from skipgrad.ledger.plan import Plan, Wants
-from skipgrad.ledger.statistics import GATHER_WIDTH, OUT_WIDTH, Row, arrived, gathered
+from skipgrad.ledger.statistics import (
+    GATHER_WIDTH,
+    OUT_WIDTH,
+    S_MAX,
+    S_NORM,
+    Row,
+    Square,
+    arrived,
+    gathered,
+    out_row,
+    with_square,
+)
 
 if TYPE_CHECKING:
     from skipgrad.ledger.node_hooks import Learned
@@ -22,6 +33,7 @@ if TYPE_CHECKING:
 # A slot is read by indexing a leaf, whose backward fills the whole leaf: leaves are kept small.
 LEAF_ROWS = 32
 LEAF = "torch::autograd::AccumulateGrad"
+_WHOLE_S = ("S", None)
 _LOOKED_AT = 256  # nodes, to find a parameter among
 TWICE = "its forward was differentiated twice (create_graph), which is measured from the next forward on"
 
@@ -48,7 +60,7 @@ class Part:
     outs: dict[int, Row] = field(default_factory=dict)
     layers: dict[int, Row] = field(default_factory=dict)
     waiting: dict[int, dict[int, Tensor]] = field(default_factory=dict)
-    sizes: dict[int, tuple[float, float]] = field(default_factory=dict)  # of waiting gradients, by id
+    put_off: dict[int, list[Wants]] = field(default_factory=dict)  # gather → where else the size of its S belongs
     leaves: dict[int, Tensor] = field(default_factory=dict)  # gradients of slots, by number of the leaf
 
 
@@ -80,8 +92,8 @@ class Arrivals:
     inbox: list[Arrivals]
     learned: Learned | None = None
     parts: dict[int, Part] = field(default_factory=dict)
-    x_squares: dict[int, float | Tensor] = field(default_factory=dict)
-    f_squares: dict[int, float | Tensor] = field(default_factory=dict)
+    x_squares: dict[int, Square] = field(default_factory=dict)
+    f_squares: dict[int, Square] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     outer: int = -1
     passed_over: int = -1
@@ -110,37 +122,53 @@ class Arrivals:
             torch.autograd.Variable._execution_engine.queue_callback(lambda: self._finish(part))
         return part
 
-    def take(self, found: Iterable[tuple[Tensor, Wants]]) -> None:
+    def take(self, found: Sequence[tuple[Tensor, Wants]]) -> None:
         """Takes gradients in, with what is wanted of each."""
         if torch.is_grad_enabled():
             self.differentiable = True
             if self.learned is not None:
                 self.learned.allowed = False
+            with torch.no_grad():  # figures have no gradient of their own
+                self.take(found)
+            return
         part = self.part()
         if part is None:
             return
-        wide = self.plan.dtype
-        sizes: dict[int, tuple[float, float]] = {}  # one gradient often arrives in several places
-        with torch.no_grad():
-            for grad, wants in found:
-                known = sizes.get(id(grad))
-                for outs, rows in ((part.outs, wants.outs), (part.layers, wants.layers)):
-                    for i in rows:
-                        row = arrived(grad, wide, self.f_squares.get(i) if outs is part.outs else None, known)
-                        if isinstance(row, list):
-                            known = sizes[id(grad)] = (row[0], row[1])
-                        _put(outs, i, row)
-                for gather, z in wants.taps:
-                    self._wait(part, gather, z, grad, known)
+        for grad, wants in found:
+            if wants.outs or wants.layers:
+                gather = self._shortcut_of(grad, found)
+                if gather is None:
+                    self._rows(part, wants, arrived(grad, self.plan.dtype))
+                else:  # dL/dy that goes through an identity is S: its size is read with S's
+                    part.put_off.setdefault(gather, []).append(wants)
+            for gather, z in wants.taps:
+                self._wait(part, gather, z, grad)
 
-    def _wait(self, part: Part, gather: int, z: int, grad: Tensor, known: tuple[float, float] | None) -> None:
+    def _shortcut_of(self, grad: Tensor, found: Sequence[tuple[Tensor, Wants]]) -> int | None:
+        """The gather whose S this very tensor is."""
+        if grad.device.type != "cpu":
+            return None
+        for other, wants in found:
+            if other is grad:
+                for gather, z in wants.taps:
+                    spec = self.plan.specs[gather]
+                    if spec[z] == _WHOLE_S and sum(role == "S" for role, _ in spec) == 1:
+                        return gather
+        return None
+
+    def _rows(self, part: Part, wants: Wants, row: Row) -> None:
+        """Files the size of a gradient wherever it is wanted."""
+        for i in wants.outs:
+            _put(part.outs, i, with_square(row, self.f_squares.get(i)))
+        for i in wants.layers:
+            _put(part.layers, i, row)
+
+    def _wait(self, part: Part, gather: int, z: int, grad: Tensor) -> None:
         waiting = part.waiting.setdefault(gather, {})
         if z in waiting:  # run again in the same backward
             self._close(part, gather)
             waiting = part.waiting.setdefault(gather, {})
         waiting[z] = grad
-        if known is not None:
-            part.sizes[id(grad)] = known
         if len(waiting) == len(self.plan.specs[gather]):
             self._close(part, gather)
 
@@ -150,11 +178,10 @@ class Arrivals:
             return
         spec = self.plan.specs[gather]
         grads = tuple(waiting.get(z) for z in range(len(spec)))
-        _put(part.gathers, gather, gathered(grads, spec, self.plan.dtype, self.x_squares.get(gather, 0.0), part.sizes))
-        held = {id(g) for other in part.waiting.values() for g in other.values()}
-        for grad in waiting.values():
-            if id(grad) not in held:
-                part.sizes.pop(id(grad), None)
+        row = gathered(grads, spec, self.plan.dtype, self.x_squares.get(gather, 0.0))
+        for wants in part.put_off.pop(gather, ()):
+            self._rows(part, wants, out_row(row[S_MAX], row[S_NORM]))
+        _put(part.gathers, gather, row)
 
     def _finish(self, part: Part) -> None:
         """At the end of a backward: what has not come by now does not come."""

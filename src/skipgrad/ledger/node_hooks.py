@@ -73,7 +73,7 @@ class NodeHooks:
         """The tensors to call with; None when this cannot be the call the site was planned for."""
         arrivals = self.arrivals
         for row, pos in site.squares:
-            arrivals.f_squares[row] = arrivals.f_squares.get(row, 0.0) + _square(given[pos], self.plan.dtype)
+            arrivals.f_squares[row] = arrivals.f_squares.get(row, 0.0) + mean_square(given[pos], self.plan.dtype)
         new = given
         self._before = _sequence_number()
         for pos, wants in site.wanted.items():
@@ -147,7 +147,7 @@ class NodeHooks:
             shape = x.shape if part is None else x.shape[: part[0]] + x.shape[part[0] + 1 :]
             if gather not in self._shapes:
                 self._shapes[gather] = shape
-                self.arrivals.x_squares[gather] = _square(x, self.plan.dtype)
+                self.arrivals.x_squares[gather] = mean_square(x, self.plan.dtype)
             elif self._shapes[gather] != shape and part is None:
                 return False
         return True
@@ -180,11 +180,6 @@ class NodeHooks:
             arrivals.take(found)
 
         return arrived
-
-
-def _square(x: Tensor, wide: torch.dtype) -> float | Tensor:
-    square = mean_square(x, wide)
-    return square.item() if x.device.type == "cpu" else square
 
 
 def _leads(edge: Any, use: _Use) -> bool:

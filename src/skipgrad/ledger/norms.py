@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ CHUNK = 256
 BLOCK = 1 << 16
 # Between these, squares of the elements that matter are far from the ends of float32's range.
 SAFE = (1e-12, 1e15)
+# Of a tensor with more than SMALL elements, so many evenly spaced blocks of so many neighbours can stand for all.
+SMALL = 1 << 15
+BLOCKS, NEIGHBOURS = 1024, 16
+_kept = threading.local()
 
 
 def flat(t: Tensor) -> Tensor:
@@ -24,6 +29,15 @@ def flat(t: Tensor) -> Tensor:
             return t.reshape(-1)
         expected *= size
     return t.as_strided((t.numel(),), (1,))
+
+
+def sample(t: Tensor) -> Tensor:
+    """The elements that stand for a tensor, in the order of memory: all of a small one."""
+    row = flat(t)
+    if row.numel() <= SMALL:
+        return row
+    # A little less than evenly: blocks that fell into step with a tensor's rows would all be of the same channel.
+    return row.as_strided((BLOCKS, NEIGHBOURS), (row.numel() // BLOCKS - 7, 1), row.storage_offset())
 
 
 def plain_norm(t: Tensor) -> Tensor:
@@ -74,38 +88,36 @@ def size_of(t: Tensor) -> tuple[float, float]:
     return float(size), float(unit)
 
 
-def pair(s: Tensor, b: Tensor, s_norm: float | None = None) -> tuple[float, float, float, float] | None:
+def pair(s: Tensor, b: Tensor) -> tuple[float, float, float, float] | None:
     """(‖s‖, ‖b‖, ‖s+b‖, ⟨s,b⟩) of two CPU tensors, block by block, so that s+b never leaves the cache.
 
     None where it cannot be done so: another device, a compiled graph, layouts that differ, or a range that wants
     scaling.
-
-    Args:
-        s: a tensor.
-        b: another of its shape.
-        s_norm: ‖s‖ where it is known already.
     """
     if not looked_at(s) or s.stride() != b.stride():
         return None
     row_s, row_b = flat(s), flat(b)
-    if s_norm is not None and not SAFE[0] < s_norm < SAFE[1]:
-        return None
-    both = torch.empty(min(BLOCK, row_s.numel()), dtype=s.dtype)
+    both = _scratch(s.dtype)
     squares = [0.0, 0.0, 0.0, 0.0]
     for start in range(0, row_s.numel(), BLOCK):
         block_s, block_b = row_s[start : start + BLOCK], row_b[start : start + BLOCK]
-        block = both if block_s.numel() == both.numel() else both[: block_s.numel()]
+        block = both if block_s.numel() == BLOCK else both[: block_s.numel()]
         torch.add(block_s, block_b, out=block)
-        if s_norm is None:
-            squares[0] += torch.dot(block_s, block_s).item()
+        squares[0] += torch.dot(block_s, block_s).item()
         squares[1] += torch.dot(block_b, block_b).item()
         squares[2] += torch.dot(block, block).item()
         squares[3] += torch.dot(block_s, block_b).item()
-    if s_norm is not None:
-        squares[0] = s_norm * s_norm
     if not all(SAFE[0] ** 2 < q < SAFE[1] ** 2 for q in squares[:3]):
         return None
     return math.sqrt(squares[0]), math.sqrt(squares[1]), math.sqrt(squares[2]), squares[3]
+
+
+def _scratch(dtype: torch.dtype) -> Tensor:
+    """Room for one block, the same at every call: fresh memory costs more than what is written to it."""
+    rooms: dict[torch.dtype, Tensor] = _kept.__dict__.setdefault("rooms", {})
+    if dtype not in rooms:
+        rooms[dtype] = torch.empty(BLOCK, dtype=dtype)
+    return rooms[dtype]
 
 
 def norm_of(tensors: list[Tensor]) -> tuple[float, bool]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skipgrad.ledger.plan import Plan, Site
 from skipgrad.ledger.slots import Slots
-from skipgrad.ledger.statistics import mean_square
+from skipgrad.ledger.statistics import Square, mean_square
 from skipgrad.ledger.taps import Gather, Out, Tap
 
 
@@ -27,7 +27,7 @@ class SlotTaps:
         self.plan = plan
         self.slots = slots
         self._zs: dict[tuple[int, int], Tensor] = {}
-        self._squares: dict[int, Tensor] = {}
+        self._squares: dict[int, Square] = {}
 
     def arguments(self, site: Site, given: list[Tensor]) -> list[Tensor] | None:
         """The tensors to call with; None when this cannot be the call the site was planned for."""

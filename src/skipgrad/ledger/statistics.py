@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skipgrad.ledger.norms import looked_at, measure, pair, plain_norm, size_of
+from skipgrad.ledger.norms import looked_at, measure, pair, plain_norm, sample, size_of
 
 # Columns of a gather's row.
 S_MAX, S_NORM, B_MAX, B_NORM, T_MAX, T_NORM, DOT, X_SQUARE, SEEN_S, SEEN_B, SEEN = range(11)
@@ -23,15 +23,14 @@ OUT_WIDTH = 4
 # output, of which the slice is meant.
 Spec = tuple[tuple[str, tuple[int, int, int, int] | None], ...]
 Row = list[float] | Tensor
-Square = float | Tensor | None
+Square = float | Tensor
 
 
 def gathered(
     grads: tuple[Tensor | None, ...],
     spec: Spec,
     wide: torch.dtype,
-    x_square: float | Tensor,
-    known: dict[int, tuple[float, float]] | None = None,
+    x_square: Square,
 ) -> Row:
     """The row of a gather.
 
@@ -40,13 +39,11 @@ def gathered(
         spec: what each use is.
         wide: dtype to compute in.
         x_square: mean square of x.
-        known: sizes of gradients measured already, by ``id``.
     """
     s = _total(grads, spec, "S", wide)
     b = _total(grads, spec, "B", wide)
     if s is not None and b is not None:
-        scale, norm = (known or {}).get(id(s), (0.0, 0.0))
-        quick = pair(s, b, norm if scale == 1 else None)
+        quick = pair(s, b)
         if quick is not None:
             s_norm, b_norm, t_norm, dot = quick
             return [1, s_norm, 1, b_norm, 1, t_norm, dot, float(x_square), 1, 1, 1]
@@ -70,31 +67,37 @@ def gathered(
     return row.tolist() if looked_at(row) else row
 
 
-def arrived(grad: Tensor, wide: torch.dtype, f_square: Square = None, known: tuple[float, float] | None = None) -> Row:
-    """The row of what arrives at a merge or a layer.
-
-    Args:
-        grad: what arrives.
-        wide: dtype to compute in.
-        f_square: mean square of F.
-        known: the size of `grad`, where it is measured already.
-    """
+def arrived(grad: Tensor, wide: torch.dtype) -> Row:
+    """The row of what arrives at a merge or a layer."""
     grad = grad.to(wide) if grad.dtype != wide else grad
     if looked_at(grad):
-        size, norm = size_of(grad) if known is None else known
-        return [size, norm, 0.0 if f_square is None else float(f_square), 1.0]
+        return out_row(*size_of(grad))
     size, norm, _ = measure(grad)
-    none = torch.zeros_like(size)
-    if f_square is not None and not isinstance(f_square, Tensor):
-        f_square = torch.full_like(size, f_square)
-    return torch.stack([size, norm, none if f_square is None else f_square, torch.ones_like(size)])
+    return torch.stack([size, norm, torch.zeros_like(size), torch.ones_like(size)])
 
 
-def mean_square(x: Tensor, wide: torch.dtype) -> Tensor:
-    """Mean of the squares, outside the graph."""
-    with torch.no_grad():
-        x = x.detach()
+def out_row(size: Square, norm: Square) -> list[float]:
+    """The row of a gradient whose size is known."""
+    return [float(size), float(norm), 0.0, 1.0]
+
+
+def with_square(row: Row, square: Square | None) -> Row:
+    """The row of a merge, with F's mean square."""
+    if square is None:
+        return row
+    if isinstance(row, Tensor):
+        square = square if isinstance(square, Tensor) else torch.full_like(row[0], square)
+        return torch.stack([row[O_MAX], row[O_NORM], square, row[O_SEEN]])
+    return [row[O_MAX], row[O_NORM], float(square), row[O_SEEN]]
+
+
+def mean_square(x: Tensor, wide: torch.dtype) -> float | Tensor:
+    """Mean of the squares, outside the graph; of a large tensor that can be looked at, the mean over a sample."""
+    x = x.detach()
+    if not looked_at(x):
         return plain_norm(x.to(wide) if x.dtype != wide else x).square() / max(1, x.numel())
+    some = sample(x)
+    return torch.linalg.vector_norm(some, dtype=wide).item() ** 2 / max(1, some.numel())
 
 
 def _total(grads: tuple[Tensor | None, ...], spec: Spec, role: str, wide: torch.dtype) -> Tensor | None:

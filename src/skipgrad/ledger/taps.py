@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from skipgrad.ledger.statistics import Row, Spec, arrived, gathered, mean_square
+from skipgrad.ledger.statistics import Row, Spec, Square, arrived, gathered, mean_square, with_square
 
 
 class Tap(Function):
@@ -58,7 +58,7 @@ class Out(Function):
     """y, handed on; backward: gradient → its size, as the gradient of the slot. Carries F's mean square along."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, slot: Tensor, f_square: Tensor | None) -> Tensor:
+    def forward(ctx: Any, y: Tensor, slot: Tensor, f_square: Square | None) -> Tensor:
         ctx.wide = slot.dtype
         ctx.f_square = f_square
         return y.detach()
@@ -66,7 +66,7 @@ class Out(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         with torch.no_grad():
-            return grad, _tensor(arrived(grad, ctx.wide, ctx.f_square), ctx.wide), None
+            return grad, _tensor(with_square(arrived(grad, ctx.wide), ctx.f_square), ctx.wide), None
 
 
 def _tensor(row: Row, wide: torch.dtype) -> Tensor:

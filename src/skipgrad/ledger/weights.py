@@ -1,7 +1,7 @@
 """What the optimizer's step did to the weights of each layer: read before it, compared after it.
 
-All weights of one device are read with a handful of calls, and their figures fetched in one transfer. What is counted is
-counted as the square of the norm of a row of zeros and ones: a comparison written as numbers is the fastest there is.
+All weights of one device are read with a handful of calls, and their figures fetched in one transfer. What is
+counted is counted as the square of the norm of a row of zeros and ones: such a row is the fastest thing to compare.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skipgrad.ledger.norms import SAFE, flat, norm_of
+from skipgrad.ledger.norms import BLOCKS, NEIGHBOURS, SAFE, norm_of, sample
 
 _torch: Any = torch  # whose types leave out the functions on lists
 
@@ -32,20 +32,8 @@ class WeightStats:
     finite: bool
 
 
-# Of a weight larger than four times that, so many evenly spaced blocks of so many neighbours stand for all: copying and
-# comparing every weight of a big net would cost more than its step.
-BLOCKS, BLOCK = 1024, 16
 # A large weight's norm is that of its sample times what the two differed by so many readings ago at most.
 RENEWED = 100
-
-
-def sample(t: Tensor) -> Tensor:
-    """The elements of a weight that updates are read from, in the order of memory: all of a small one."""
-    row = flat(t)
-    if row.numel() <= 4 * BLOCKS * BLOCK:
-        return row
-    # A little less than evenly: blocks that fell into step with a weight's rows would all be of the same channel.
-    return row.as_strided((BLOCKS, BLOCK), (row.numel() // BLOCKS - 7, 1), row.storage_offset()).reshape(-1)
 
 
 @dataclass
@@ -61,19 +49,32 @@ class _Weight:
 
 @dataclass
 class _Group:
-    """The weights of one device and precision."""
+    """The weights of one device and precision, with two rows that hold a figure for each element of their samples.
+
+    The rows are made once: fresh memory at every step costs more than what is written to it.
+    """
 
     wide: torch.dtype
     device: torch.device
     weights: list[_Weight] = field(default_factory=list)
-    before: Tensor | None = None
-    grads: Tensor | None = None
+    rows: list[Tensor] = field(default_factory=list)
+    parts: list[list[Tensor]] = field(default_factory=list)
+    kept: bool = False
+    graded: bool = False
 
-    def row(self) -> tuple[Tensor, list[Tensor]]:
-        """A row for the samples of all weights, and its parts."""
-        sizes = [w.sampled for w in self.weights]
-        row = torch.empty(sum(sizes), dtype=self.wide, device=self.device)
-        return row, list(row.split(sizes))
+    def row(self, number: int) -> tuple[Tensor, list[Tensor]]:
+        """Row 0, of weights, or row 1, of gradients; and its part for each weight."""
+        if not self.rows:
+            sizes = [w.sampled for w in self.weights]
+            self.rows = [torch.empty(sum(sizes), dtype=self.wide, device=self.device) for _ in range(2)]
+            self.parts = [
+                [
+                    part if w.sampled == w.many else part.view(BLOCKS, NEIGHBOURS)
+                    for w, part in zip(self.weights, row.split(sizes), strict=True)
+                ]
+                for row in self.rows
+            ]
+        return self.rows[number], self.parts[number]
 
 
 class WeightWatch:
@@ -128,13 +129,13 @@ class WeightWatch:
             if not found:
                 continue
             whole = [g for _, _, g in found]
-            group.grads, parts = group.row()
+            row, parts = group.row(1)
             if len(found) < len(group.weights):
-                group.grads.zero_()
+                row.zero_()
+            group.graded = True
             _torch._foreach_copy_([parts[k] for _, k, _ in found], [sample(g) for g in whole])
             sizes = _torch._foreach_norm(whole, 2, group.wide)
-            flags, parts = group.row()
-            torch.eq(group.grads, 0, out=flags)
+            row.eq_(0)  # from here on: 1 where the gradient is zero
             counts = _torch._foreach_norm([parts[k] for _, k, _ in found])
             numbers = torch.stack([t.to(group.wide) for t in (*sizes, *counts)]).tolist()
             for (w, _, g), size, zero in zip(found, numbers, numbers[len(found) :], strict=False):
@@ -165,25 +166,24 @@ class WeightWatch:
         still: dict[str, int] = dict.fromkeys(self._dtypes, 0)
         looked: dict[str, int] = dict.fromkeys(self._dtypes, 0)
         for group in self._groups:
-            if group.before is None:
+            if not group.kept:
                 continue
-            now, parts = group.row()
-            _torch._foreach_copy_(parts, [sample(_local(w.param)) for w in group.weights])
-            now.sub_(group.before)
-            counts: list[Tensor] = []
-            if group.grads is not None:
-                flags, flagged = group.row()
-                torch.eq(now, 0, out=flags)
-                flags.mul_(group.grads.ne_(0))
-                counts = list(_torch._foreach_norm(flagged))
-            numbers = torch.stack([*_torch._foreach_norm(parts), *counts]).tolist()
+            row, parts = group.row(0)
+            _torch._foreach_sub_(parts, [sample(_local(w.param)) for w in group.weights])
+            sizes = torch.stack(_torch._foreach_norm(parts)).tolist()
             for k, w in enumerate(group.weights):
-                size = numbers[k] if SAFE[0] < numbers[k] < SAFE[1] else norm_of([parts[k]])[0]
+                size = sizes[k] if SAFE[0] < sizes[k] < SAFE[1] else norm_of([parts[k]])[0]
                 moves[w.layer] = math.hypot(moves[w.layer], size * (w.many / max(1, w.sampled)) ** 0.5)
                 looked[w.layer] += w.sampled
-                if counts:
-                    still[w.layer] += round(numbers[len(parts) + k] ** 2)
-            group.before = group.grads = None
+            if group.graded:
+                row.eq_(0)
+                unmoved = _torch._foreach_norm(parts)
+                row.mul_(group.row(1)[0])
+                ungraded = _torch._foreach_norm(parts)  # those that stayed and had no gradient
+                counts = torch.stack([*unmoved, *ungraded]).tolist()
+                for k, w in enumerate(group.weights):
+                    still[w.layer] += round(counts[k] ** 2) - round(counts[len(parts) + k] ** 2)
+            group.kept = group.graded = False
         for layer, entry in stats.items():
             if not looked[layer]:
                 continue
@@ -197,7 +197,7 @@ class WeightWatch:
         self._readings += 1
         for group in self._groups:
             whole = [_local(w.param) for w in group.weights]
-            row, parts = group.row()
+            _, parts = group.row(0)
             _torch._foreach_copy_(parts, [sample(t) for t in whole])
             numbers = torch.stack(_torch._foreach_norm(parts)).tolist()
             for w, t, part, number in zip(group.weights, whole, parts, numbers, strict=True):
@@ -210,8 +210,7 @@ class WeightWatch:
                     else:
                         size *= w.ratio
                 norms[w.layer] = math.hypot(norms[w.layer], size)
-            if keep:
-                group.before = row
+            group.kept = keep
         return norms
 
 
