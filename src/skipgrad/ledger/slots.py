@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from skipgrad.ledger.plan import Plan
+from skipgrad.ledger.source_gather import SOURCE_WIDTH
 from skipgrad.ledger.taps import GATHER_WIDTH, OUT_WIDTH
 
 # A row of a leaf tensor is read by indexing, whose backward fills the whole tensor: leaves are kept small.
@@ -84,6 +85,7 @@ class Slots:
         gathers: leaves of the gathers' rows.
         outs: leaves of the out rows.
         layers: leaves of the layers' rows.
+        sources: one leaf per group of sources, a row for each.
         arrivals: where their gradients go.
     """
 
@@ -93,12 +95,13 @@ class Slots:
         self.gathers = _leaves(len(plan.specs), GATHER_WIDTH, plan.dtype, device)
         self.outs = _leaves(plan.outs, OUT_WIDTH, plan.dtype, device)
         self.layers = _leaves(len(plan.layers), OUT_WIDTH, plan.dtype, device)
-        for number, leaf in enumerate((*self.gathers, *self.outs, *self.layers)):
+        self.sources = [leaf for g in plan.groups for leaf in _leaves(g.many, SOURCE_WIDTH, plan.dtype, device, g.many)]
+        for number, leaf in enumerate((*self.gathers, *self.outs, *self.layers, *self.sources)):
             leaf.register_post_accumulate_grad_hook(arrivals.hook(number))
 
     def keep_sizes(self) -> None:
         """Tells the compiler that a leaf's size is no size of the batch, even where the two happen to be the same."""
-        for leaf in (*self.gathers, *self.outs, *self.layers):
+        for leaf in (*self.gathers, *self.outs, *self.layers, *self.sources):
             torch._dynamo.mark_static(leaf)
 
     def gather(self, row: int) -> Tensor:
@@ -121,6 +124,7 @@ class Rows:
     gathers: list[list[float]]
     outs: list[list[float]]
     layers: list[list[float]]
+    sources: list[list[list[float]]]  # per group
 
 
 def rows_of(plan: Plan, grads: dict[int, Tensor]) -> Rows:
@@ -134,9 +138,14 @@ def rows_of(plan: Plan, grads: dict[int, Tensor]) -> Rows:
             rows += [[0.0] * width] * min(LEAF_ROWS, many - k) if grad is None else grad.tolist()
             first += 1
         parts.append(rows)
-    return Rows(*parts)
+    groups = [
+        [[0.0] * SOURCE_WIDTH] * g.many if (grad := grads.get(first + k)) is None else grad.tolist()
+        for k, g in enumerate(plan.groups)
+    ]
+    gathers, outs, layers = parts
+    return Rows(gathers, outs, layers, groups)
 
 
-def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    sizes = [min(LEAF_ROWS, rows - k) for k in range(0, rows, LEAF_ROWS)]
+def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device, most: int = LEAF_ROWS) -> list[Tensor]:
+    sizes = [min(most, rows - k) for k in range(0, rows, most)]
     return [torch.zeros(n, width, dtype=dtype, device=device, requires_grad=True) for n in sizes]
