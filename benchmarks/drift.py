@@ -5,8 +5,8 @@
 Per net and seed: the loss at the end, the mean cosine of adjacent representations of the same shape for 100 images held
 out (in training mode, so that batch norm uses their own statistics) before and after training, and the mean of
 ‖w − w₀‖ / ‖w₀‖ over the layers. Of a residual net what its merges return, two layers apart; of a plain one what
-its layers take in, one layer apart. Last, for both alike, the cosine and the linear CKA of what a block of two layers is
-given and what it returns, mean over blocks that keep the shape.
+its layers take in, one layer apart. Last, for both alike, the cosine and the linear CKA of what a block of two layers
+is given and what it returns, mean over blocks that keep the shape.
 """
 
 from __future__ import annotations
