@@ -15,7 +15,8 @@ from skipgrad.core.errors import (
 )
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
 from skipgrad.core.registry import Registry, nearest
-from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, Trial
+from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, SourceRow, Trial
+from skipgrad.core.sources import SourceShares, source_shares
 
 __all__ = [
     "BadInput",
@@ -39,10 +40,13 @@ __all__ = [
     "SkipGraph",
     "SkipRow",
     "SkipgradError",
+    "SourceRow",
+    "SourceShares",
     "Suggestion",
     "Trial",
     "Unclean",
     "Unknown",
     "UnknownName",
     "nearest",
+    "source_shares",
 ]

@@ -50,6 +50,40 @@ class SkipRow:
 
 
 @dataclass(frozen=True)
+class SourceRow:
+    """What one source carried at one concatenation of several in one backward; `SkipRow` has all of them together.
+
+    Attributes:
+        step: as in `SkipRow`.
+        micro: as in `SkipRow`.
+        skip: the skip's name.
+        source: the layer whose result it is, norms, activations and pooling in between left out; the path of the module
+            where several values met to make it; ``"input"`` for what the model was given.
+        number: its place among the skip's sources in order of execution, from 0.
+        width: its size along the dimension that is concatenated (channels); 0 where that is not known.
+        skip_norm: ‖Sᵢ‖, the part of S on this source.
+        branch_norm: ‖Bᵢ‖, the part of B on this source.
+        total_norm: ‖Sᵢ+Bᵢ‖.
+        cosine: cos(Sᵢ, Bᵢ); 0 where one of them is zero.
+        share: ‖Sᵢ+Bᵢ‖² / ‖S+B‖²; the shares of a skip's sources add up to 1. NaN where that is zero or not finite.
+        finite: False when Sᵢ or Bᵢ held an infinity or a NaN.
+    """
+
+    step: int
+    micro: int
+    skip: str
+    source: str
+    number: int
+    width: int
+    skip_norm: float
+    branch_norm: float
+    total_norm: float
+    cosine: float
+    share: float
+    finite: bool = True
+
+
+@dataclass(frozen=True)
 class LayerRow:
     """What one weighted layer saw in one optimizer step.
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from skipgrad.core import SkipGraph
+from skipgrad.core import SkipGraph, source_shares
 from skipgrad.ledger.ledger import Ledger
 
-__all__ = ["Ledger", "watch"]
+__all__ = ["Ledger", "source_shares", "watch"]
 
 
 def watch(
@@ -19,6 +19,8 @@ def watch(
     optimizer: torch.optim.Optimizer | None = None,
     every: int = 1,
     run: str | Path | None = None,
+    *,
+    sources: bool = False,
 ) -> Ledger:
     """Measures, while it is entered, what the gradient does at every skip and every weighted layer.
 
@@ -33,6 +35,8 @@ def watch(
         optimizer: lets steps be the optimizer's, and updates and stalled weights be measured.
         every: measures each ``every``-th step; the others run at full speed, with no mode on.
         run: a new run file to write, for ``skipgrad report`` and `sg.diagnose`.
+        sources: measures each source of a concatenation of several by itself, too (`Ledger.sources`). It reads the
+            gradients there once more, and keeps one row a source; the run file does not hold them.
 
     Returns:
         The `Ledger`, a context manager.
@@ -51,4 +55,4 @@ def watch(
         >>> len(ledger.rows())
         8
     """
-    return Ledger(model, graph, optimizer, every, run)
+    return Ledger(model, graph, optimizer, every, run, sources=sources)

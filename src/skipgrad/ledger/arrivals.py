@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from skipgrad.ledger.plan import Plan, Wants
+from skipgrad.ledger.source_gather import SOURCE_WIDTH, source_rows
 from skipgrad.ledger.statistics import (
     GATHER_WIDTH,
     OUT_WIDTH,
@@ -50,6 +51,7 @@ class Rows:
     gathers: list[list[float]]
     outs: list[list[float]]
     layers: list[list[float]]
+    sources: list[list[list[float]]]  # per group
 
 
 @dataclass(eq=False)
@@ -61,6 +63,7 @@ class Part:
     layers: dict[int, Row] = field(default_factory=dict)
     waiting: dict[int, dict[int, Tensor]] = field(default_factory=dict)
     put_off: dict[int, list[Wants]] = field(default_factory=dict)  # gather → where else the size of its S belongs
+    sources: dict[int, Tensor] = field(default_factory=dict)  # group → rows of its sources
     leaves: dict[int, Tensor] = field(default_factory=dict)  # gradients of slots, by number of the leaf
 
 
@@ -151,8 +154,8 @@ class Arrivals:
         for other, wants in found:
             if other is grad:
                 for gather, z in wants.taps:
-                    spec = self.plan.specs[gather]
-                    if spec[z] == _WHOLE_S and sum(role == "S" for role, _ in spec) == 1:
+                    spec = self.plan.spec(gather)
+                    if gather >= 0 and spec[z] == _WHOLE_S and sum(role == "S" for role, _ in spec) == 1:
                         return gather
         return None
 
@@ -169,15 +172,21 @@ class Arrivals:
             self._close(part, gather)
             waiting = part.waiting.setdefault(gather, {})
         waiting[z] = grad
-        if len(waiting) == len(self.plan.specs[gather]):
+        if len(waiting) == len(self.plan.spec(gather)):
             self._close(part, gather)
 
     def _close(self, part: Part, gather: int) -> None:
         waiting = part.waiting.pop(gather, None)
         if waiting is None:
             return
-        spec = self.plan.specs[gather]
+        spec = self.plan.spec(gather)
         grads = tuple(waiting.get(z) for z in range(len(spec)))
+        if gather < 0:
+            device = next(iter(waiting.values())).device
+            rows = source_rows(self.plan.groups[~gather], grads, self.plan.dtype, device)
+            before = part.sources.get(~gather)
+            part.sources[~gather] = rows if before is None else before + rows
+            return
         row = gathered(grads, spec, self.plan.dtype, self.x_squares.get(gather, 0.0))
         for wants in part.put_off.pop(gather, ()):
             self._rows(part, wants, out_row(row[S_MAX], row[S_NORM]))
@@ -215,6 +224,12 @@ class Arrivals:
             _listed(part.gathers, len(plan.specs), GATHER_WIDTH),
             _listed(part.outs, plan.outs, OUT_WIDTH),
             _listed(part.layers, len(plan.layers), OUT_WIDTH),
+            [
+                [[0.0] * SOURCE_WIDTH] * group.many
+                if (found := part.sources.get(k, part.leaves.get(first + k))) is None
+                else found.tolist()
+                for k, group in enumerate(plan.groups)
+            ],
         )
 
 

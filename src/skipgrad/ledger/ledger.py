@@ -19,6 +19,7 @@ from skipgrad.core import (
     ModelError,
     SkipGraph,
     SkipRow,
+    SourceRow,
     Trial,
 )
 from skipgrad.finder import NO_RULES, Found, find_in_call, is_tracing, signature, unwrap
@@ -28,8 +29,9 @@ from skipgrad.ledger.patch import ForwardPatch
 from skipgrad.ledger.plan import Plan, make_plan
 from skipgrad.ledger.ranks import gathered, is_sharded
 from skipgrad.ledger.reentrant import rerunning
-from skipgrad.ledger.refuse import check_arguments, other_transform, scripted
+from skipgrad.ledger.refuse import check_arguments, check_switch, other_transform, scripted
 from skipgrad.ledger.rows import read
+from skipgrad.ledger.source_rows import read_sources
 from skipgrad.ledger.weights import WeightStats, WeightWatch
 from skipgrad.store import RunWriter
 
@@ -57,8 +59,11 @@ class Ledger:
         optimizer: torch.optim.Optimizer | None = None,
         every: int = 1,
         run: str | Path | None = None,
+        *,
+        sources: bool = False,
     ) -> None:
         check_arguments(model, graph, every)
+        check_switch("sources", sources)
         self.graph = graph
         self.notes: list[str] = []
         self._user_model = model
@@ -66,6 +71,7 @@ class Ledger:
         self._optimizer = optimizer
         self._every = every
         self._run = run
+        self._wants_sources = sources
         self._writer: RunWriter | None = None
         self._modes: dict[Any, TapMode] = {}
         self._given_up: set[Any] = set()
@@ -83,6 +89,7 @@ class Ledger:
         self._step = 0
         self._micro = 0
         self._skips: list[SkipRow] = []
+        self._sources: list[SourceRow] = []
         self._layers: list[LayerRow] = []
         self._losses: list[LossPoint] = []
         self._written = [0, 0, 0]
@@ -200,6 +207,11 @@ class Ledger:
         self._flush()
         return list(self._layers)
 
+    def sources(self) -> list[SourceRow]:
+        """With ``sources=True``: one `SourceRow` per source of a concatenation of several and backward, in order."""
+        self._flush()
+        return list(self._sources)
+
     def frame(self) -> polars.DataFrame:
         """The skip rows as a polars frame; `layer_frame` has the layers'."""
         import polars  # a tenth of a second that a training loop need not pay
@@ -216,6 +228,13 @@ class Ledger:
         return polars.DataFrame(
             rows, schema=list(LayerRow.__dataclass_fields__), orient="row", infer_schema_length=None
         )
+
+    def source_frame(self) -> polars.DataFrame:
+        """The rows of `sources` as a polars frame."""
+        import polars
+
+        rows = [_plain(r) for r in self.sources()]
+        return polars.DataFrame(rows, schema=list(SourceRow.__dataclass_fields__), orient="row")
 
     def measurements(self) -> Measurements:
         """All of it, as `sg.diagnose` takes it."""
@@ -337,7 +356,7 @@ class Ledger:
         hidden: frozenset[tuple[str, int]] = frozenset()
         if not isinstance(self._inner, torch.fx.GraphModule):  # whose calls are all Python's
             hidden = frozenset(n.call for n in found.trace.nodes if n.below and n.call is not None)
-        plan = make_plan(found, only, hidden=hidden)
+        plan = make_plan(found, only, hidden=hidden, sources=self._wants_sources)
         if hidden and plan.refused and not plan.skips:
             where = ", ".join(n or "the model itself" for n in scripted(self._inner)[:4]) or "a compiled extension"
             raise MeasureError(
@@ -431,7 +450,9 @@ class Ledger:
             plan = arrivals.plan
             figures = read(plan, rows, arrivals.refused, step=self._step, micro=self._micro, scale=arrivals.scale)
             self._skips += figures.skips
-            for name, reason in figures.missing.items():
+            sources, without = read_sources(plan, rows, figures.skips, scale=arrivals.scale)
+            self._sources += sources
+            for name, reason in (figures.missing | without).items():
                 self._note(f"{name}: not measured: {reason}")
             depths = {name.split("#")[0]: depth for name, depth, _ in reversed(plan.layers)}
             for layer, (size, finite) in figures.layers.items():

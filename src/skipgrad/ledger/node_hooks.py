@@ -143,11 +143,12 @@ class NodeHooks:
     def _begin(self, taps: tuple[tuple[int, int], ...], x: Tensor) -> bool:
         """Takes down the size of a fork; whether it is what it was at its first use."""
         for gather, z in taps:
-            part = self.plan.specs[gather][z][1]
+            part = self.plan.spec(gather)[z][1]
             shape = x.shape if part is None else x.shape[: part[0]] + x.shape[part[0] + 1 :]
             if gather not in self._shapes:
                 self._shapes[gather] = shape
-                self.arrivals.x_squares[gather] = mean_square(x, self.plan.dtype)
+                if gather >= 0:
+                    self.arrivals.x_squares[gather] = mean_square(x, self.plan.dtype)
             elif self._shapes[gather] != shape and part is None:
                 return False
         return True

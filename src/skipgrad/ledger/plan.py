@@ -12,6 +12,7 @@ from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Edge, bits_of
 from skipgrad.finder.match import Match
 from skipgrad.finder.trace import Node
+from skipgrad.ledger.sources import Group, SourcePlan, leaves_of
 from skipgrad.ledger.statistics import Spec
 
 
@@ -29,7 +30,7 @@ class Site:
     """What to do at one call.
 
     Attributes:
-        taps: tensor argument → the (gather, index of its z) that want its gradient.
+        taps: tensor argument → the (gather, index of its z) that want its gradient; gather ~k is group k of sources.
         outs: the (out row, tensor argument) whose gradient is dL/dy; argument -1 is what the call returns.
         squares: (out row, tensor argument): arguments that are F(x) at a merge.
         results: (gather, index of its z) that want the gradient of what the call returns.
@@ -81,7 +82,8 @@ class SkipPlan:
     """Rows of one skip: its gathers (one a source, with the source's share of the fork's elements) and its out row.
 
     `squares` is False where F(x) exists only inside a call, and its size cannot be read. `cut` says which of
-    "fork", "shortcut" and "branch" detaches what it is given, so that no gradient can come back through it.
+    "fork", "shortcut" and "branch" detaches what it is given, so that no gradient can come back through it. `sources`
+    are those of a concatenation of several, where they were asked for.
     """
 
     name: str
@@ -90,6 +92,7 @@ class SkipPlan:
     out_scale: float
     squares: bool = True
     cut: str = ""
+    sources: tuple[SourcePlan, ...] = ()
 
 
 @dataclass
@@ -106,6 +109,7 @@ class Plan:
         refused: skips that cannot be measured, with the reason.
         dtype: of the figures.
         hidden: calls below Python's, where a run cannot be tapped: in TorchScript, in extensions.
+        groups: of sources that are measured one by one.
     """
 
     sites: dict[str, dict[int, Site]] = field(default_factory=dict)
@@ -117,6 +121,11 @@ class Plan:
     refused: dict[str, str] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
     hidden: frozenset[tuple[str, int]] = frozenset()
+    groups: list[Group] = field(default_factory=list)
+
+    def spec(self, gather: int) -> Spec:
+        """The uses whose gradients a gather, or a group of sources, is of."""
+        return self.groups[~gather].spec if gather < 0 else self.specs[gather]
 
     def site(self, call: tuple[str, int]) -> Site:
         """The site of a call, made when it is new."""
@@ -130,13 +139,24 @@ class _Refused(Exception):
     pass
 
 
-def make_plan(found: Found, only: set[str] | None = None, *, hidden: frozenset[tuple[str, int]] = frozenset()) -> Plan:
+# The uses of a tensor (or of a group of tensors that stand side by side), how many values it has, and its nodes.
+_Fork = tuple[list["_Use"], int, tuple[int, ...]]
+
+
+def make_plan(
+    found: Found,
+    only: set[str] | None = None,
+    *,
+    hidden: frozenset[tuple[str, int]] = frozenset(),
+    sources: bool = False,
+) -> Plan:
     """The plan for measuring the skips of a trace.
 
     Args:
         found: trace, graph and matches.
         only: names of the skips wanted; all when None.
         hidden: calls of the trace that a run does not make in Python.
+        sources: of a concatenation of several, each is measured by itself, too.
     """
     plan = Plan(hidden=hidden)
     wide = any(n.dtype == torch.float64 for n in found.trace.nodes if n.role == "activation")
@@ -145,7 +165,7 @@ def make_plan(found: Found, only: set[str] | None = None, *, hidden: frozenset[t
         if only is not None and name not in only:
             continue
         try:
-            _plan_skip(plan, found, name, match)
+            _plan_skip(plan, found, name, match, sources=sources)
         except _Refused as reason:
             plan.refused[name] = str(reason)
     for depth, (name, node) in enumerate(found.layers):
@@ -191,7 +211,7 @@ class _Use:
     alias: bool = False
 
 
-def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
+def _plan_skip(plan: Plan, found: Found, name: str, match: Match, *, sources: bool) -> None:
     if match.kind == "index":
         raise _Refused("pooling indices carry no gradient; all of dL/dx comes through the branch")
     if any(found.graph.nodes[i].dtype.is_complex for i in (*match.sources, match.merge)):
@@ -200,30 +220,24 @@ def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
     groups = [grouped] if grouped else _per_source(found, match)
     if not groups:
         raise _Refused("no use of its fork can be tapped")
-    for uses, _ in groups:
+    for uses, _, _ in groups:
         roles = {u.role for u in uses}
         if not roles:
             raise _Refused("a source of its fork is not used by shortcut or branch")
-    if not any(u.role == "S" for uses, _ in groups for u in uses):
+    if not any(u.role == "S" for uses, _, _ in groups for u in uses):
         raise _Refused("its shortcut cannot be told from its branch at the fork")
-    if not any(u.role == "B" for uses, _ in groups for u in uses):
+    if not any(u.role == "B" for uses, _, _ in groups for u in uses):
         raise _Refused("its branch cannot be told from its shortcut at the fork")
     out = _out(found, match)  # may refuse, before anything is planned
-    if not plan.hidden.isdisjoint((out[0], *(u.call for uses, _ in groups for u in uses))):
+    if not plan.hidden.isdisjoint((out[0], *(u.call for uses, _, _ in groups for u in uses))):
         raise _Refused("it runs below Python (TorchScript, a compiled extension), where nothing can be tapped")
-    total = sum(size for _, size in groups)
+    total = sum(size for _, size, _ in groups)
     gathers: list[tuple[int, float]] = []
-    for uses, size in groups:
+    for uses, size, _ in groups:
         gather = len(plan.specs)
         plan.specs.append(tuple((u.role, u.part) for u in uses))
         gathers.append((gather, size / total if total else 1 / len(groups)))
-        for z, use in enumerate(uses):
-            site = plan.site(use.call)
-            site.alias = site.alias or use.alias
-            if use.pos < 0:
-                site.results.append((gather, z))
-            else:
-                site.taps.setdefault(use.pos, []).append((gather, z))
+        _want(plan, uses, gather)
     row = plan.outs
     plan.outs += 1
     call, pos, scale = out
@@ -236,7 +250,39 @@ def _plan_skip(plan: Plan, found: Found, name: str, match: Match) -> None:
     for node, pos in operands if squares else ():
         assert node.call is not None
         plan.site(node.call).squares.append((row, pos + node.shift))
-    plan.skips.append(SkipPlan(name, gathers, row, scale, squares, _cut(found, match)))
+    one_by_one = _plan_sources(plan, found, match, groups, [g for g, _ in gathers]) if sources else ()
+    plan.skips.append(SkipPlan(name, gathers, row, scale, squares, _cut(found, match), one_by_one))
+
+
+def _want(plan: Plan, uses: list[_Use], gather: int) -> None:
+    for z, use in enumerate(uses):
+        site = plan.site(use.call)
+        site.alias = site.alias or use.alias
+        if use.pos < 0:
+            site.results.append((gather, z))
+        else:
+            site.taps.setdefault(use.pos, []).append((gather, z))
+
+
+def _plan_sources(
+    plan: Plan, found: Found, match: Match, groups: list[_Fork], gathers: list[int]
+) -> tuple[SourcePlan, ...]:
+    """Where the figures of each source come from: the gather that is its alone, or a row of a group's."""
+    dim = found.graph.nodes[match.merge].dim
+    leaves = [leaves_of(found, dim, nodes) for _, _, nodes in groups]
+    if match.kind != "concat" or sum(map(len, leaves)) < 2:
+        return ()
+    out: list[SourcePlan] = []
+    for (uses, _, _), gather, mine in zip(groups, gathers, leaves, strict=True):
+        if len(mine) == 1:
+            out.append(SourcePlan(mine[0], gather))
+            continue
+        assert dim is not None
+        group = ~len(plan.groups)
+        plan.groups.append(Group(tuple((u.role, u.part) for u in uses), dim, tuple(leaf.width for leaf in mine)))
+        _want(plan, uses, group)
+        out += [SourcePlan(leaf, group, row) for row, leaf in enumerate(mine)]
+    return tuple(sorted(out, key=lambda s: s.leaf.node))
 
 
 def _cut(found: Found, match: Match) -> str:
@@ -258,8 +304,8 @@ def _position(node: Node, pos: int) -> int | None:
     return pos + node.shift if pos < node.real else None
 
 
-def _per_source(found: Found, match: Match) -> list[tuple[list[_Use], int]]:
-    groups: list[tuple[list[_Use], int]] = []
+def _per_source(found: Found, match: Match) -> list[_Fork]:
+    groups: list[_Fork] = []
     pending = list(match.sources)
     seen: set[int] = set()
     while pending:
@@ -270,7 +316,7 @@ def _per_source(found: Found, match: Match) -> list[tuple[list[_Use], int]]:
         uses, parts = _uses(found, match, source)
         pending = parts + pending
         if uses:
-            groups.append((uses, _numel(found.graph.nodes[source])))
+            groups.append((uses, _numel(found.graph.nodes[source]), (source,)))
     return groups
 
 
@@ -343,7 +389,7 @@ def _numel(node: Node) -> int:
     return out
 
 
-def _grouped(found: Found, match: Match) -> tuple[list[_Use], int] | None:
+def _grouped(found: Found, match: Match) -> _Fork | None:
     """Dense concatenation: S and B read off the gradients of two concatenations, instead of one tap per source.
 
     Holds when the fork's sources stand first, in order, in the merge, and the branch uses them all in one
@@ -366,7 +412,7 @@ def _grouped(found: Found, match: Match) -> tuple[list[_Use], int] | None:
     uses = [_use(found, e, "B") for e in graph.consumers[start.i] if match.branch_nodes >> e.op & 1]
     length = start.shape[end.dim]
     uses.append(_Use(end.call, -1, "S", (end.dim, end.shape[end.dim], 0, length)))
-    return uses, _numel(start)
+    return uses, _numel(start), tuple(match.sources)
 
 
 def _out(found: Found, match: Match) -> tuple[tuple[str, int], int, float]:

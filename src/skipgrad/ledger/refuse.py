@@ -49,6 +49,16 @@ def check_arguments(model: Any, graph: Any, every: Any) -> None:
         )
 
 
+def check_switch(name: str, value: Any) -> None:
+    """Raises for an argument that is neither True nor False.
+
+    Raises:
+        BadInput: that.
+    """
+    if not isinstance(value, bool):
+        raise BadInput("watching a model", received=f"{name}={value!r}", todo="pass True or False")
+
+
 def scripted(model: nn.Module) -> list[str]:
     """Paths of the TorchScript programs in a model."""
     return [name for name, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]

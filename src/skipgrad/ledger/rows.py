@@ -49,14 +49,15 @@ def read(plan: Plan, rows: Rows, refused: dict[int, str], *, step: int, micro: i
             figures.missing[skip.name] = row
     for (name, _, _), row in zip(plan.layers, rows.layers, strict=True):
         if row[t.O_SEEN] == 1:
-            size, finite = _size(row[t.O_MAX], row[t.O_NORM], scale)
+            size, finite = size_of(row[t.O_MAX], row[t.O_NORM], scale)
             layer = name.split("#")[0]
             before, fine = figures.layers.get(layer, (0.0, True))
             figures.layers[layer] = (math.hypot(before, size), fine and finite)
     return figures
 
 
-def _size(largest: float, unit: float, scale: float) -> tuple[float, bool]:
+def size_of(largest: float, unit: float, scale: float) -> tuple[float, bool]:
+    """The norm that a scale and the norm relative to it stand for, unscaled; and whether it is finite."""
     finite = math.isfinite(largest) and math.isfinite(unit)
     return (largest * unit / scale if finite else largest), finite
 
@@ -88,15 +89,15 @@ def _skip_row(
     s = b = total = dot = square = 0.0
     finite = True
     for g, (_, share) in zip(gathers, skip.gathers, strict=True):
-        s_part, fine_s = _size(g[t.S_MAX], g[t.S_NORM], scale)
-        b_part, fine_b = _size(g[t.B_MAX], g[t.B_NORM], scale)
-        t_part, fine_t = _size(g[t.T_MAX], g[t.T_NORM], scale)
+        s_part, fine_s = size_of(g[t.S_MAX], g[t.S_NORM], scale)
+        b_part, fine_b = size_of(g[t.B_MAX], g[t.B_NORM], scale)
+        t_part, fine_t = size_of(g[t.T_MAX], g[t.T_NORM], scale)
         finite = finite and fine_s and fine_b and fine_t
         s, b, total = math.hypot(s, s_part), math.hypot(b, b_part), math.hypot(total, t_part)
         # Sizes first: the product of two vanishing sizes is zero even in double precision only below 1e-308.
         dot += g[t.DOT] * (g[t.S_MAX] / scale) * (g[t.B_MAX] / scale)
         square += share * g[t.X_SQUARE]
-    arrived, fine = _size(out[t.O_MAX], out[t.O_NORM], scale)
+    arrived, fine = size_of(out[t.O_MAX], out[t.O_NORM], scale)
     finite = finite and fine
     arrived *= skip.out_scale
     cosine = dot / (s * b) if s > 0 and b > 0 else 0.0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skipgrad.ledger.plan import Plan, Site
 from skipgrad.ledger.slots import Slots
+from skipgrad.ledger.source_gather import SourceGather
 from skipgrad.ledger.statistics import Square, mean_square
 from skipgrad.ledger.taps import Gather, Out, Tap
 
@@ -71,8 +72,11 @@ class SlotTaps:
 
     def _z(self, gather: int, z: int, x: Tensor) -> Tensor:
         if (gather, z) not in self._zs:
-            slot = self.slots.gather(gather)
-            for k, made in enumerate(Gather.apply(slot, x, self.plan.specs[gather])):
+            if gather < 0:
+                zs = SourceGather.apply(self.slots.sources[~gather], x, self.plan.groups[~gather])
+            else:
+                zs = Gather.apply(self.slots.gather(gather), x, self.plan.specs[gather])
+            for k, made in enumerate(zs):
                 self._zs[(gather, k)] = made
         # Taken out at its use: whatever stayed here would leave a compiled graph as one of its results.
         return self._zs.pop((gather, z))

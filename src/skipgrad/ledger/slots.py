@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from skipgrad.ledger.arrivals import LEAF_ROWS, Arrivals
+from skipgrad.ledger.source_gather import SOURCE_WIDTH
 from skipgrad.ledger.statistics import GATHER_WIDTH, OUT_WIDTH
 
 
@@ -29,7 +30,8 @@ class Slots:
         self.gathers = _leaves(len(plan.specs), GATHER_WIDTH, plan.dtype, device)
         self.outs = _leaves(plan.outs, OUT_WIDTH, plan.dtype, device)
         self.layers = _leaves(len(plan.layers), OUT_WIDTH, plan.dtype, device)
-        for number, leaf in enumerate((*self.gathers, *self.outs, *self.layers)):
+        self.sources = [leaf for g in plan.groups for leaf in _leaves(g.many, SOURCE_WIDTH, plan.dtype, device, g.many)]
+        for number, leaf in enumerate((*self.gathers, *self.outs, *self.layers, *self.sources)):
             leaf.register_post_accumulate_grad_hook(_hook(arrivals, number))
             if fixed:
                 torch._dynamo.mark_static(leaf)
@@ -60,6 +62,6 @@ def _hook(arrivals: Arrivals, number: int) -> Callable[[Tensor], None]:
     return arrived
 
 
-def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    sizes = [min(LEAF_ROWS, rows - k) for k in range(0, rows, LEAF_ROWS)]
+def _leaves(rows: int, width: int, dtype: torch.dtype, device: torch.device, most: int = LEAF_ROWS) -> list[Tensor]:
+    sizes = [min(most, rows - k) for k in range(0, rows, most)]
     return [torch.zeros(n, width, dtype=dtype, device=device, requires_grad=True) for n in sizes]
