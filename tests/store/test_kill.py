@@ -85,7 +85,7 @@ def test_fifty_kills_at_random_moments(tmp_path: Path, few: None, nursery: subpr
         writer.skip_rows(0, skip_rows(last + 1, SKIPS)).layer_rows(0, layer_rows(last + 1, SKIPS)).commit()
     run = read_run(path)
     assert {r.step for r in run.skip_rows[0]} >= {0, last + 1}
-    assert run.meta["thinned"]["0"]["steps"] == last + 2
+    assert run.thinned[0].steps == last + 2
     # Over all the kills nothing was lost that the schedule keeps, and nothing stayed that it does not.
     stayed = {r.step for r in read_run(path, all_kept=True).skip_rows[0]}
     assert stayed == {s for s in range(last + 1) if schedule.is_kept(s, DENSE)} | {last + 1}

@@ -15,7 +15,7 @@ from skipgrad.core.errors import (
 )
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
 from skipgrad.core.registry import Registry, nearest
-from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, Trial
+from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, Thinned, Trial
 
 __all__ = [
     "BadInput",
@@ -40,6 +40,7 @@ __all__ = [
     "SkipRow",
     "SkipgradError",
     "Suggestion",
+    "Thinned",
     "Trial",
     "Unclean",
     "Unknown",

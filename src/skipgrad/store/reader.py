@@ -22,7 +22,7 @@ def read_run(path: str | Path, *, all_kept: bool = False) -> Run:
     """The run in a file: what was committed at this moment.
 
     Of a trial too long to be kept whole the rows of evenly spaced steps are given, with the first and the last step and
-    those with figures that are not finite; ``meta["thinned"]`` then says so (`skipgrad.store.schedule`).
+    those with figures that are not finite; `Run.thinned` then says so (`skipgrad.store.schedule`).
 
     Args:
         path: the file.
@@ -86,9 +86,8 @@ def _read(connection: sqlite3.Connection, path: Path, all_kept: bool) -> Run:
     blocks = (
         read_blocks(connection, old, all_kept) if "blocks" in tables else BlockRows(old["skips"], old["layers"], {})
     )
-    meta = {key: loads(value) for key, value in rows("meta", "key", "value")}
     return Run(
-        meta={**meta, "thinned": blocks.thinned} if blocks.thinned else meta,
+        meta={key: loads(value) for key, value in rows("meta", "key", "value")},
         graph=patient,
         trials=tuple(Trial(**loads(text)) for text in dict(rows("trials", "id", "trial")).values()),
         losses=tuple(losses.values()),
@@ -102,6 +101,7 @@ def _read(connection: sqlite3.Connection, path: Path, all_kept: bool) -> Run:
         cures=tuple(_cure(text) for text in dict(rows("cures", "remedy", "cure")).values()),
         graphs=graphs,
         notes=tuple(dict.fromkeys(note for (note,) in rows("notes", "note"))),
+        thinned=blocks.thinned,
         path=str(path),
     )
 
