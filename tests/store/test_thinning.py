@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from skipgrad.core import LayerRow, LossPoint, Run, RunFileError, SkipRow, Thinned, Trial
 from skipgrad.diagnosis import diagnose
-from skipgrad.store import RunWriter, read_run, schedule, schema
+from skipgrad.store import RunWriter, read_latest, read_run, schedule, schema
 
 DENSE = 16
 
@@ -186,7 +186,7 @@ V1 = (
 def first_schema(tmp_path: Path) -> Path:
     """A file as the first schema had it: a record a row, a NaN as text."""
     path = tmp_path / "old.db"
-    RunWriter.create(path, {"model": "toy"}).close()
+    RunWriter.create(path, {"model": "toy"}).trial(Trial(0, None, 0.1, 0, 2, measured=True)).close()
     with closing(sqlite3.connect(path)) as connection:
         for table in ("blocks", "subjects", "schedules"):
             connection.execute(f"DROP TABLE {table}")
@@ -207,6 +207,9 @@ def test_a_file_of_the_first_schema_is_read(first_schema: Path) -> None:
     run = read_run(first_schema)
     assert repr(run.skip_rows[0]) == repr(tuple(replace(r, gain=math.nan) for r in [*skips(0), *skips(1)]))
     assert run.layer_rows[0] == tuple(layers(0))
+    newest = read_latest(first_schema)
+    assert repr(newest.skips) == repr(tuple(replace(r, gain=math.nan) for r in skips(1)))
+    assert newest.layers == tuple(layers(0))
     assert first_schema.read_bytes() == before
 
 

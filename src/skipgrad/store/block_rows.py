@@ -38,7 +38,7 @@ def read_blocks(
     Raises:
         ValueError, KeyError: a damaged file.
     """
-    subjects = {i: tuple(json.loads(text)) for i, text in connection.execute("SELECT rowid, subject FROM subjects")}
+    subjects = read_subjects(connection)
     trials = dict(connection.execute("SELECT trial, dense FROM schedules ORDER BY rowid"))
     rows: dict[str, dict[int, tuple[Any, ...]]] = {kind: dict(before.get(kind, {})) for kind in KINDS}
     thinned: dict[int, Thinned] = {}
@@ -55,18 +55,23 @@ def read_blocks(
             if all_kept or why != schema.KEPT or place % every == 0 or place == last:
                 wanted[kind].append(rowid)
         for kind, rowids in wanted.items():
-            rows[kind][trial] = _rows(connection, kind, rowids, subjects, rows[kind].get(trial, ()))
+            rows[kind][trial] = rows_in(connection, kind, rowids, subjects, rows[kind].get(trial, ()))
     return BlockRows(rows["skips"], rows["layers"], thinned)
 
 
-def _rows(
+def read_subjects(connection: sqlite3.Connection) -> dict[int, tuple[Any, ...]]:
+    """What rows are about, by number."""
+    return {i: tuple(json.loads(text)) for i, text in connection.execute("SELECT rowid, subject FROM subjects")}
+
+
+def rows_in(
     connection: sqlite3.Connection,
     kind: str,
     rowids: list[int],
     subjects: dict[int, tuple[Any, ...]],
-    before: tuple[Any, ...],
+    before: tuple[Any, ...] = (),
 ) -> tuple[Any, ...]:
-    """Rows of one kind of a trial; of several with one key the last counts, at the place of the first."""
+    """Rows of a trial in blocks of one kind; of several with one key the last counts, at the place of the first."""
     out = list(before)
     met: set[int] = {r.step for r in before}
     again = False
