@@ -4,6 +4,7 @@ from skipgrad.core.clean import Unclean
 from skipgrad.core.errors import (
     BadInput,
     DataError,
+    Ending,
     MeasureError,
     MissingExtra,
     ModelError,
@@ -12,6 +13,7 @@ from skipgrad.core.errors import (
     RunFileError,
     SkipgradError,
     UnknownName,
+    ending,
 )
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
 from skipgrad.core.registry import Registry, nearest
@@ -21,6 +23,7 @@ __all__ = [
     "BadInput",
     "Cure",
     "DataError",
+    "Ending",
     "Finding",
     "Layer",
     "LayerRow",
@@ -45,5 +48,6 @@ __all__ = [
     "Unclean",
     "Unknown",
     "UnknownName",
+    "ending",
     "nearest",
 ]

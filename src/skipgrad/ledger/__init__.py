@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from skipgrad.core import SkipGraph
+from skipgrad.ledger.kept import Feed
 from skipgrad.ledger.ledger import Ledger
 
-__all__ = ["Ledger", "watch"]
+__all__ = ["Feed", "Ledger", "watch"]
 
 
 def watch(
@@ -19,6 +20,7 @@ def watch(
     optimizer: torch.optim.Optimizer | None = None,
     every: int = 1,
     run: str | Path | None = None,
+    steps: int = 0,
 ) -> Ledger:
     """Measures, while it is entered, what the gradient does at every skip and every weighted layer.
 
@@ -33,6 +35,7 @@ def watch(
         optimizer: lets steps be the optimizer's, and updates and stalled weights be measured.
         every: measures each ``every``-th step; the others run at full speed, with no mode on.
         run: a new run file to write, for ``skipgrad report`` and `sg.diagnose`.
+        steps: how many steps you mean to make, so that ``skipgrad watch`` can say how long it will take.
 
     Returns:
         The `Ledger`, a context manager.
@@ -51,4 +54,4 @@ def watch(
         >>> len(ledger.rows())
         8
     """
-    return Ledger(model, graph, optimizer, every, run)
+    return Ledger(model, graph, optimizer, every, run, steps)
