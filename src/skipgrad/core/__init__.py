@@ -1,10 +1,10 @@
 """Records, errors, registry and units: what every layer shares. Imports no torch."""
 
 from skipgrad.core.clean import Unclean
+from skipgrad.core.endings import Ending, ending
 from skipgrad.core.errors import (
     BadInput,
     DataError,
-    Ending,
     MeasureError,
     MissingExtra,
     ModelError,
@@ -13,7 +13,6 @@ from skipgrad.core.errors import (
     RunFileError,
     SkipgradError,
     UnknownName,
-    ending,
 )
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
 from skipgrad.core.registry import Registry, nearest

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from skipgrad.core.errors import Ending, ending
+from skipgrad.core.endings import Ending, ending
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LayerRow, LossPoint, SkipRow, Trial
 from skipgrad.integrations.writers.base import RowWriter

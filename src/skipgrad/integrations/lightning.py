@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from skipgrad.core.errors import BadInput, Ending, MissingExtra, ending
+from skipgrad.core.endings import Ending, ending
+from skipgrad.core.errors import BadInput, MissingExtra
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
 from skipgrad.finder import find

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
-from skipgrad.core.errors import BadInput, Ending, MissingExtra, ending
+from skipgrad.core.endings import Ending, ending
+from skipgrad.core.errors import BadInput, MissingExtra
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
 from skipgrad.integrations._session import Session
