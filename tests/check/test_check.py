@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from browser import assert_clean, show
 from skipgrad.check import CheckOptions, CheckResult, check
 from skipgrad.core import BadInput, DataError, ModelError, OutputError, SkipGraph, UnknownName
-from skipgrad.store import read_run
+from skipgrad.ledger import Ledger
+from skipgrad.store import RunWriter, read_run, schedule
 
 
 def run(tmp_path: Path, model: str, data: str, **given: Any) -> CheckResult:
@@ -188,6 +190,38 @@ def test_what_an_earlier_check_left_is_kept(tmp_path: Path) -> None:
     run(tmp_path, "skipgrad:resnet8", "digits", seed=1)
     assert (tmp_path / "out" / "run.1.sqlite").read_bytes() == kept
     assert (tmp_path / "out" / "report.1.html").exists()
+
+
+def test_rows_are_passed_on_once_and_kept_in_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long check copies no row twice, and what it keeps of them is what its file gives."""
+    monkeypatch.setattr(schedule, "MOST_ROWS", 1)
+    passed: list[tuple[int, str]] = []
+    copied: list[int] = []
+    write, layers = RunWriter.layer_rows, Ledger.layers
+
+    def counted(writer: RunWriter, trial: int, rows: Any) -> RunWriter:
+        passed.extend((r.step, r.layer) for r in rows)
+        return write(writer, trial, rows)
+
+    monkeypatch.setattr(RunWriter, "layer_rows", counted)
+    monkeypatch.setattr(Ledger, "layers", lambda ledger: copied.append(1) or layers(ledger))
+    result = run(tmp_path, "skipgrad:plain8", "digits", steps=60)
+    assert len(passed) == len(set(passed)) == 60 * 8
+    assert len(copied) < 10  # of 60 steps; whoever diagnoses asks for all
+    assert result.run.thinned[0].steps == 60
+    assert len(result.run.layer_rows[0]) < 60 * 8 / 2
+    assert any("every 2nd, 4th" in note for note in result.run.notes)
+
+
+def test_an_error_that_nobody_foresaw_is_a_failure_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(sys.modules["skipgrad.check.check"], "diagnose", broken)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, "skipgrad:plain8", "digits")
+    meta = read_run(tmp_path / "out" / "run.sqlite").meta
+    assert (meta["state"], meta["error"]) == ("failed", "ZeroDivisionError: by zero")
 
 
 def test_long_runs_are_measured_every_nth_step(tmp_path: Path) -> None:

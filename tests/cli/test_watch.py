@@ -35,7 +35,7 @@ run, stop = map(pathlib.Path, sys.argv[1:])
 net = nn.Sequential(nn.Linear(4, 8), Block(), Block(), nn.Linear(8, 1))
 optimizer = torch.optim.SGD(net.parameters(), lr=0.001)
 start = time.monotonic()
-with sg.watch(net, None, optimizer, run=run) as ledger:
+with sg.watch(net, None, optimizer, run=run, steps=1_000_000) as ledger:
     while not stop.exists():
         loss = net(torch.randn(4, 4)).square().mean()
         loss.backward()
@@ -114,6 +114,7 @@ def test_it_follows_a_second_process_and_ends_with_it(job: Job) -> None:
         first = shown.until("written")
         assert "running" in first
         assert "steps/s" in shown.until("steps/s")
+        assert " of 1,000,000 steps" in shown.until(" left")
         shown.text = ""
         shown.until("step ")
         shown.until("loss ")

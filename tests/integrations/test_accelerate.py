@@ -110,6 +110,7 @@ def test_after_an_exception_nothing_is_left_and_the_rows_are_kept(
         fit(tiny(), batches, watched=True, fails_at=3, looks=traces, precision="bf16", run=tmp_path / "fit.sqlite")
     run = read_run(tmp_path / "fit.sqlite")
     assert (run.meta["state"], run.trials[0].state) == ("failed", "interrupted")
+    assert run.meta["error"].startswith("RuntimeError: ")
     assert {r.step for r in run.skip_rows[0]} == {0, 1, 2}
 
 

@@ -188,6 +188,7 @@ def test_a_fit_that_fails_still_closes_the_watch_and_keeps_its_rows(tmp_path):
         trainer(watching).fit(module, loader())
     run = read_run(tmp_path / "fit.sqlite")
     assert (run.meta["state"], run.trials[0].state) == ("failed", "interrupted")
+    assert run.meta["error"].startswith("RuntimeError: ")
     assert {r.step for r in run.skip_rows[0]} == {0, 1, 2}
     before = len(watching.ledger.rows())
     module(torch.zeros(2, 4)).sum().backward()

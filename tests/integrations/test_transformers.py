@@ -135,6 +135,7 @@ def test_as_a_context_manager_it_leaves_nothing_behind_after_an_exception(tmp_pa
     assert traces(model, optimizer)["forwards"] == traces(clean, fresh)["forwards"]
     run = read_run(tmp_path / "fit.sqlite")
     assert (run.meta["state"], run.trials[0].state) == ("failed", "interrupted")
+    assert run.meta["error"].startswith("RuntimeError: ")
     assert {r.step for r in run.skip_rows[0]} == {0, 1}
 
 

@@ -320,7 +320,7 @@ def test_another_batch_size_needs_no_other_trace() -> None:
     with sg.watch(model, sg.find(model, x)) as ledger:
         for n in (2, 5, 3):
             model(torch.randn(n, 2, 8, 8)).sum().backward()
-        assert len(ledger._modes) == 1
+        assert len(ledger._kinds.modes) == 1
     assert [r.step for r in ledger.rows()] == [0, 1, 2]
 
 

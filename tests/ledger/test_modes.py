@@ -576,7 +576,7 @@ def test_losing_a_loss_loses_the_ledgers_part_of_its_graph() -> None:
     model = Tower()
     with sg.watch(model) as ledger:
         out = model(batch())
-        kept = weakref.ref(ledger._waiting[0])
+        kept = weakref.ref(ledger._steps.waiting[0])
         out.pow(2).sum().backward()
         ledger.rows()
         del out

@@ -216,15 +216,15 @@ def test_no_figure_is_looked_at_inside_forward_and_backward() -> None:
     ledger.__enter__()
     for _ in range(3):
         model(x).sum().backward()
-        (arrivals,) = ledger._inbox
+        (arrivals,) = ledger._steps._inbox
         (part,) = arrivals.parts.values()
         assert len(part.gathers) == len(part.outs) == 2
         assert all(isinstance(row, Tensor) for row in part.gathers.values())
-        ledger._inbox.clear()
+        ledger._steps._inbox.clear()
     model(x).sum().backward()
     with pytest.raises(NotImplementedError, match="meta"):  # only when the figures are fetched
         ledger.rows()
-    ledger._inbox.clear()
+    ledger._steps._inbox.clear()
     ledger.close()
 
 
@@ -253,7 +253,7 @@ def test_the_graph_is_freed() -> None:
                 del out
                 assert all(k() is None for k in kept[-3:])
                 kept.clear()
-                assert all(not p.waiting and not p.put_off for a in ledger._inbox for p in a.parts.values())
+                assert all(not p.waiting and not p.put_off for a in ledger._steps._inbox for p in a.parts.values())
     finally:
         gc.enable()
     for hook in hooks:

@@ -342,7 +342,7 @@ def test_off_by_default_and_of_concatenations_of_several_only() -> None:
     with sg.watch(model) as ledger:
         objective(model(x)).backward()
     assert ledger.sources() == []
-    assert all(not mode.plan.groups for mode in ledger._modes.values())
+    assert all(not mode.plan.groups for mode in ledger._kinds.modes.values())
     model, x = made("unet")  # every fork is one tensor
     assert watched(model, x).sources() == []
     with pytest.raises(BadInput, match="sources='yes'"):

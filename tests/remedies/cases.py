@@ -10,6 +10,7 @@ from torch import nn
 
 import skipgrad as sg
 from skipgrad.core import Measurements, Skip, SkipGraph, SkipRow
+from skipgrad.ledger.kept import News
 
 
 class Block(nn.Module):
@@ -107,9 +108,15 @@ class MadeUpLedger:
 
     held: list[SkipRow] = field(default_factory=list)
     open: int = 0
+    taken: int = 0
 
-    def rows(self) -> list[SkipRow]:
-        return list(self.held)
+    def feed(self) -> MadeUpLedger:
+        self.taken = len(self.held)
+        return self
+
+    def take(self) -> News:
+        new, self.taken = self.held[self.taken :], len(self.held)
+        return News(new, [], [])
 
     @contextmanager
     def watch(self, *_args: object, **_kwargs: object):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from skipgrad.ledger import watch
 from skipgrad.remedies import remedy
 from skipgrad.remedies.gradient_scaling import Evening
 from skipgrad.remedies.steering import Steering, modules_by_skip
+from skipgrad.store import schedule
 
 SCALING = remedy("gradient-scaling")
 BOTH = ["gradient-scaling", "gradient-normalization"]
@@ -201,6 +203,29 @@ def test_a_watch_of_the_trainers_own_beside_it():
     assert len(applied.factors) == 4
     assert len(ledger.rows()) == 4
     applied.undo()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_it_steers_a_long_training_as_it_steers_a_short_one(shared: bool, monkeypatch: pytest.MonkeyPatch):
+    """What a ledger keeps of a long training is less than what it hands on."""
+
+    def trained() -> dict[str, torch.Tensor]:
+        model, x, graph = cases.residual()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with ExitStack() as stack:
+            ledger = stack.enter_context(watch(model, graph, optimizer)) if shared else None
+            applied = stack.enter_context(SCALING.plan(graph).apply(model))
+            applied.attach(optimizer, ledger=ledger)
+            for _ in range(60):
+                backward(model, x)
+                optimizer.step()
+            assert applied.notes == ()
+        return {k: p.detach().clone() for k, p in model.named_parameters()}
+
+    short = trained()
+    monkeypatch.setattr(schedule, "MOST_ROWS", 1)
+    long = trained()
+    assert all(torch.equal(short[k], long[k]) for k in short)
 
 
 def test_accumulation_and_a_transformer_of_torch():

@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console
 
 from report import synthetic
-from skipgrad.core import Finding, LayerRow, Other, Run, SkipGraph, SkipRow
+from skipgrad.core import Finding, LayerRow, Other, Run, SkipGraph, SkipRow, Thinned
 from skipgrad.report import html, parts, terminal
 from skipgrad.report.fold import Fold
 from skipgrad.report.strips import MOST_STEPS
 from skipgrad.report.thinned import ordinal
 
 STEPS = (0, 500, 1000)
-THINNED = {"0": {"steps": 100_000, "every": 64, "dense": 1024}}
+THINNED = {0: Thinned(steps=100_000, every=64, dense=1024)}
 
 
 def chain(blocks: tuple[int, ...]) -> SkipGraph:
@@ -38,7 +38,7 @@ def vast() -> Run:
     found = Finding("SG006", "Drowned skip", "warning", "found", where, {"skips": 10_000}, "mend them")
     return replace(
         run,
-        meta={**run.meta, "thinned": THINNED},
+        thinned=THINNED,
         skip_rows={0: synthetic.skip_rows(graph, STEPS)},
         layer_rows={0: synthetic.layer_rows(graph, 0.4, STEPS)},
         findings=(found,),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from skipgrad.core import LossPoint, Run
-from skipgrad.store import RunWriter, read_run, schedule
+from skipgrad.core import LossPoint, Run, Trial
+from skipgrad.store import RunWriter, read_latest, read_run, schedule
 from store.killed import layer_rows, skip_rows
 
 KILLS, SKIPS, DENSE = 50, 40, 32
@@ -71,13 +71,18 @@ def assert_whole(run: Run, told: int) -> int:
 def test_fifty_kills_at_random_moments(tmp_path: Path, few: None, nursery: subprocess.Popen[str]) -> None:
     path = tmp_path / "run.db"
     with RunWriter.create(path, {"state": "running"}) as writer:
+        writer.trial(Trial(0, None, 0.1, 0, 0, measured=True))
         writer.skip_rows(0, skip_rows(0, SKIPS)).layer_rows(0, layer_rows(0, SKIPS))
         writer.losses([LossPoint(0, 0, 1.0, 0.0)])
     rng = random.Random(20261121)
     last, grown = 0, 0
     for _ in range(KILLS):
         told = told_until_killed(nursery, path, last + 1, rng.uniform(0.0, 0.06))
-        now = assert_whole(read_run(path), told)  # before anything mends the file
+        newest = read_latest(path)  # before anything mends the file
+        now = assert_whole(read_run(path), told)
+        assert newest.skips == tuple(skip_rows(now, SKIPS))
+        assert newest.layers == tuple(layer_rows(now, SKIPS))
+        assert newest.recent[-1] == LossPoint(0, now, 1.0 / (now + 1), float(now))
         grown += now > last
         last = now
     assert grown > KILLS // 5  # the kills came while steps were being written, on a busy machine too
@@ -85,7 +90,7 @@ def test_fifty_kills_at_random_moments(tmp_path: Path, few: None, nursery: subpr
         writer.skip_rows(0, skip_rows(last + 1, SKIPS)).layer_rows(0, layer_rows(last + 1, SKIPS)).commit()
     run = read_run(path)
     assert {r.step for r in run.skip_rows[0]} >= {0, last + 1}
-    assert run.meta["thinned"]["0"]["steps"] == last + 2
+    assert run.thinned[0].steps == last + 2
     # Over all the kills nothing was lost that the schedule keeps, and nothing stayed that it does not.
     stayed = {r.step for r in read_run(path, all_kept=True).skip_rows[0]}
     assert stayed == {s for s in range(last + 1) if schedule.is_kept(s, DENSE)} | {last + 1}

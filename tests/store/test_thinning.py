@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipgrad.core import LayerRow, LossPoint, Run, RunFileError, SkipRow, Trial
+from skipgrad.core import LayerRow, LossPoint, Run, RunFileError, SkipRow, Thinned, Trial
 from skipgrad.diagnosis import diagnose
-from skipgrad.store import RunWriter, read_run, schedule, schema
+from skipgrad.store import RunWriter, read_latest, read_run, schedule, schema
 
 DENSE = 16
 
@@ -72,7 +72,7 @@ def test_a_short_run_is_whole_and_says_nothing_of_thinning(tmp_path: Path) -> No
     write(tmp_path / "run.db", range(DENSE))
     run = read_run(tmp_path / "run.db")
     assert steps(run) == list(range(DENSE))
-    assert "thinned" not in run.meta
+    assert run.thinned == {}
 
 
 def test_a_long_run_is_even_with_its_first_and_last_step_whole(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_long_run_is_even_with_its_first_and_last_step_whole(tmp_path: Path) -
     assert run.skip_rows[0][-3:] == tuple(skips(3000))
     assert run.layer_rows[0][-2:] == tuple(layers(3000))
     assert run.skip_rows[0][3:6] == tuple(skips(320))
-    assert run.meta["thinned"] == {"0": {"steps": 301, "every": 32, "dense": DENSE}}
+    assert run.thinned == {0: Thinned(steps=301, every=32, dense=DENSE)}
     dense = steps(read_run(path, all_kept=True))
     assert dense[:18] == [*range(0, 170, 10), 180]
     assert set(dense) > set(steps(run))
@@ -108,7 +108,7 @@ def test_steps_committed_one_by_one_or_at_once_read_the_same(tmp_path: Path) -> 
         writer.skip_rows(0, [r for step in range(100) for r in skips(step)])
         writer.layer_rows(0, [r for step in range(100) for r in layers(step)])
     one, every = read_run(tmp_path / "one.db"), read_run(tmp_path / "all.db")
-    assert (one.skip_rows, one.layer_rows, one.meta) == (every.skip_rows, every.layer_rows, every.meta)
+    assert (one.skip_rows, one.layer_rows, one.thinned) == (every.skip_rows, every.layer_rows, every.thinned)
 
 
 def test_rows_that_come_late_join_their_step(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_run_that_went_back_ends_as_if_it_had_not(tmp_path: Path, back: int) -
     again, once = read_run(path), read_run(straight)
     assert steps(again) == steps(once)
     assert by_key(again) == by_key(once)
-    assert again.meta == once.meta
+    assert again.thinned == once.thinned
 
 
 @pytest.mark.parametrize("sessions", [[range(71, 82)], [range(71, 75), range(75, 76), range(76, 82)]])
@@ -186,7 +186,7 @@ V1 = (
 def first_schema(tmp_path: Path) -> Path:
     """A file as the first schema had it: a record a row, a NaN as text."""
     path = tmp_path / "old.db"
-    RunWriter.create(path, {"model": "toy"}).close()
+    RunWriter.create(path, {"model": "toy"}).trial(Trial(0, None, 0.1, 0, 2, measured=True)).close()
     with closing(sqlite3.connect(path)) as connection:
         for table in ("blocks", "subjects", "schedules"):
             connection.execute(f"DROP TABLE {table}")
@@ -207,6 +207,9 @@ def test_a_file_of_the_first_schema_is_read(first_schema: Path) -> None:
     run = read_run(first_schema)
     assert repr(run.skip_rows[0]) == repr(tuple(replace(r, gain=math.nan) for r in [*skips(0), *skips(1)]))
     assert run.layer_rows[0] == tuple(layers(0))
+    newest = read_latest(first_schema)
+    assert repr(newest.skips) == repr(tuple(replace(r, gain=math.nan) for r in skips(1)))
+    assert newest.layers == tuple(layers(0))
     assert first_schema.read_bytes() == before
 
 

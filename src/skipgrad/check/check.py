@@ -16,10 +16,10 @@ from torch import nn
 from skipgrad._version import __version__
 from skipgrad.check.folder import REPORT, RUN, drop_empty, make_folder, set_aside
 from skipgrad.check.options import CheckOptions, CheckResult, Progress
-from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipgradError, SkipGraph, Trial
+from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipgradError, SkipGraph, Trial, ending
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
-from skipgrad.ledger import Ledger, watch
+from skipgrad.ledger import Feed, Ledger, watch
 from skipgrad.ledger.spectrum import path_spectrum
 from skipgrad.models import Workload, fit
 from skipgrad.remedies import REMEDIES, remedy, treat
@@ -114,21 +114,15 @@ class _Check:
         with RunWriter.create(self.path, meta) as self.writer:
             try:
                 self._work(workload)
-            except KeyboardInterrupt as interrupt:
-                self._end("interrupted")
-                interrupt.add_note(f"what was measured is kept: {self.path}\nshow it: skipgrad report {self.path}")
+            except BaseException as error:
+                self.writer.meta(**ending(error).meta()).commit()
+                if isinstance(error, KeyboardInterrupt):
+                    error.add_note(f"what was measured is kept: {self.path}\nshow it: skipgrad report {self.path}")
                 raise
-            except SkipgradError:
-                self._end("failed")
-                raise
-            self._end("done")
+            self.writer.meta(**ending(None).meta())
         write_html(read_run(self.path), self.report)
         self.progress("done", 1, 1, str(self.report))
         return CheckResult(read_run(self.path), self.path, self.report)
-
-    def _end(self, state: str) -> None:
-        self.writer.meta(state=state)
-        self.writer.commit()
 
     # -- the parts ---------------------------------------------------------------------------------
     def _work(self, workload: Workload) -> None:
@@ -173,7 +167,7 @@ class _Check:
         every = max(1, settings.steps // MEASURED_STEPS)
         kept: list[Ledger] = []
         models: list[nn.Module] = []
-        written = [0, 0]
+        feeds: list[Feed] = []
         self.writer.trial(trial)
 
         def observe(model: nn.Module, optimizer: torch.optim.Optimizer) -> AbstractContextManager[Any]:
@@ -181,13 +175,12 @@ class _Check:
                 models.append(model)
                 self._paths(workload, graph, model, "first")
             kept.append(watch(model, optimizer=optimizer, every=every))
+            feeds.append(kept[0].feed())
             return kept[0]
 
         def write() -> None:
-            rows, layers = kept[0].rows(), kept[0].layers()
-            self.writer.skip_rows(trial.id, rows[written[0] :])
-            self.writer.layer_rows(trial.id, layers[written[1] :])
-            written[:] = [len(rows), len(layers)]
+            new = feeds[0].take()
+            self.writer.skip_rows(trial.id, new.skips).layer_rows(trial.id, new.layers)
             self._commit()
 
         def on_step(point: LossPoint) -> None:

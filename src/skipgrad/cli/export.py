@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from skipgrad.cli._options import Json
 from skipgrad.cli._terminal import SCHEMA, print_json, stdout_is_ours
-from skipgrad.cli.report import RUN_FILE, RunPath
+from skipgrad.cli.report import RunPath, run_file
 
 To = Annotated[str, Parameter(help="csv, parquet, tensorboard, wandb (offline) or mlflow (a local SQLite file)")]
 Out = Annotated[Path, Parameter(help="the folder to write to")]
@@ -31,7 +31,7 @@ def export(run: RunPath, /, *, to: To, out: Out, trial: TrialId = None, json: Js
     from skipgrad.store import read_run
 
     os.environ.update(_QUIET)
-    path = run / RUN_FILE if run.is_dir() else run
+    path = run_file(run)
     record = read_run(path, all_kept=True)
     with stdout_is_ours():
         done = write(record, to, out, trial)

@@ -17,13 +17,18 @@ RunPath = Annotated[Path, Parameter(help=f"a run file, or the folder that holds 
 Out = Annotated[Path | None, Parameter(help=f"where the page goes; {PAGE} beside the run file when not given")]
 
 
+def run_file(run: Path) -> Path:
+    """The run file that is meant: the path itself, or the one in that folder."""
+    return run / RUN_FILE if run.is_dir() else run
+
+
 def report(run: RunPath, /, *, out: Out = None, json: Json = False) -> int:
     """Show a finished (or interrupted) RUN: a page and a summary. Needs no torch."""
     # Deferred: altair and jinja2 are not to be paid by `skipgrad --help`. See README.md here.
     from skipgrad.report import terminal, write_html
     from skipgrad.store import read_run
 
-    path = run / RUN_FILE if run.is_dir() else run
+    path = run_file(run)
     record = read_run(path)
     page = write_html(record, out or path.with_name(PAGE))
     if json:

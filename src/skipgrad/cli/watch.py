@@ -12,7 +12,7 @@ from rich.live import Live
 
 from skipgrad.cli._options import flag
 from skipgrad.cli._terminal import answer_console
-from skipgrad.cli.report import RUN_FILE, RunPath
+from skipgrad.cli.report import RunPath, run_file
 
 Every = Annotated[float, Parameter(validator=Number(gt=0), help="seconds between two looks")]
 
@@ -25,7 +25,7 @@ def watch(
     from skipgrad.integrations.live import Pace, RunTail, view
 
     console = answer_console()
-    path = run / RUN_FILE if run.is_dir() else run
+    path = run_file(run)
     tail, pace = RunTail(path), Pace()
     frame, took = tail.read(), 0.0
 

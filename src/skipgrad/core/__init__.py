@@ -1,6 +1,7 @@
 """Records, errors, registry and units: what every layer shares. Imports no torch."""
 
 from skipgrad.core.clean import Unclean
+from skipgrad.core.endings import Ending, ending
 from skipgrad.core.errors import (
     BadInput,
     DataError,
@@ -15,13 +16,14 @@ from skipgrad.core.errors import (
 )
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
 from skipgrad.core.registry import Registry, nearest
-from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, SourceRow, Trial
+from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, SourceRow, Thinned, Trial
 from skipgrad.core.sources import SourceShares, source_shares
 
 __all__ = [
     "BadInput",
     "Cure",
     "DataError",
+    "Ending",
     "Finding",
     "Layer",
     "LayerRow",
@@ -43,10 +45,12 @@ __all__ = [
     "SourceRow",
     "SourceShares",
     "Suggestion",
+    "Thinned",
     "Trial",
     "Unclean",
     "Unknown",
     "UnknownName",
+    "ending",
     "nearest",
     "source_shares",
 ]

@@ -45,10 +45,15 @@ def write_text(path: str | Path, text: str, *, doing: str) -> Path:
     except BrokenPipeError:
         raise  # the reader went away: nobody's mistake
     except OSError as error:
-        raise OutputError(
-            doing,
-            where=str(path),
-            received=f"{type(error).__name__}: {error.strerror}",
-            todo="pass a path that can be written",
-        ) from error
+        raise unwritable(path, error, doing=doing) from error
     return path
+
+
+def unwritable(path: Path, error: OSError, *, doing: str) -> OutputError:
+    """The error for a path that the system does not let one write to."""
+    return OutputError(
+        doing,
+        where=str(path),
+        received=f"{type(error).__name__}: {error.strerror}",
+        todo="pass a path that can be written",
+    )

@@ -218,6 +218,23 @@ class Cure:
 
 
 @dataclass(frozen=True)
+class Thinned:
+    """Which steps are given of a trial too long to give all: evenly spaced ones, and always the first and the last.
+
+    Of a step that is left out and was not finite, one row of skips and one of layers is given.
+
+    Attributes:
+        steps: how many were measured.
+        every: every so many of them are given.
+        dense: of how many a trial is given whole; a run file keeps so many without a gap.
+    """
+
+    steps: int
+    every: int
+    dense: int
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything a run file holds.
 
@@ -233,6 +250,7 @@ class Run:
         cures: in the order they were tried.
         graphs: skips of cured models, by trial id, where they differ from the patient's.
         notes: what was not understood or left out.
+        thinned: by trial id, those of which not all steps are given.
         path: the file it was read from.
     """
 
@@ -246,6 +264,7 @@ class Run:
     cures: tuple[Cure, ...] = ()
     graphs: dict[int, SkipGraph] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    thinned: dict[int, Thinned] = field(default_factory=dict)
     path: str = ""
 
     def measurements(self, trial: int | None = None) -> Measurements:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from skipgrad.core.endings import Ending, ending
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LayerRow, LossPoint, SkipRow, Trial
 from skipgrad.integrations.writers.base import RowWriter
@@ -83,11 +84,11 @@ class Session:
         self._open = True
         return self
 
-    def close(self, state: str, steps: int | None = None) -> None:
+    def close(self, end: Ending, steps: int | None = None) -> None:
         """Ends the watch; a second call does nothing.
 
         Args:
-            state: of the run: ``"done"``, ``"interrupted"`` or ``"failed"``.
+            end: how the run ended.
             steps: how many steps were made, where the loop counts them.
         """
         if not self._open:
@@ -96,7 +97,7 @@ class Session:
         with ExitStack() as stack:  # each of them, also when one of them raises
             for writer in self._writers:
                 stack.callback(writer.close)
-            stack.callback(self._finish, state, steps)
+            stack.callback(self._finish, end, steps)
             self.ledger.close()
 
     def _arrived(self, skips: list[SkipRow], layers: list[LayerRow], losses: list[LossPoint]) -> None:
@@ -111,15 +112,15 @@ class Session:
         for writer in self._writers:
             writer(skips, layers, losses)
 
-    def _finish(self, state: str, steps: int | None) -> None:
+    def _finish(self, end: Ending, steps: int | None) -> None:
         if self._file is None:
             return
         with self._file as file:
             if self.ledger.graph is not None:
                 file.graph(self.ledger.graph)
             made = self._last + 1 if steps is None else steps
-            file.trial(replace(self._trial(made), state="done" if state == "done" else "interrupted"))
-            file.meta(state=state, steps=made)
+            file.trial(replace(self._trial(made), state="done" if end.state == "done" else "interrupted"))
+            file.meta(steps=made, **end.meta())
             for note in self.ledger.notes:
                 file.note(note)
         self._file = None
@@ -136,10 +137,7 @@ def opened(session: Session) -> Iterator[Ledger]:
     session.open()
     try:
         yield session.ledger
-    except KeyboardInterrupt:
-        session.close("interrupted")
+    except BaseException as error:
+        session.close(ending(error))
         raise
-    except BaseException:
-        session.close("failed")
-        raise
-    session.close("done")
+    session.close(Ending("done"))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from skipgrad.core.endings import Ending, ending
 from skipgrad.core.errors import BadInput, MissingExtra
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
@@ -177,24 +178,23 @@ class SkipgradCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the watch and writes the run file."""
-        self._close(trainer, pl_module, "done")
+        self._close(trainer, pl_module, Ending("done"))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same, when the fit is interrupted."""
-        self._close(trainer, pl_module, "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
+        """The same, when the fit is interrupted or fails."""
+        self._close(trainer, pl_module, ending(exception))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """The same, when neither came."""
-        self._close(trainer, pl_module, "interrupted")
+        self._close(trainer, pl_module, Ending("interrupted"))
 
-    def _close(self, trainer: Trainer, pl_module: LightningModule, state: str) -> None:
+    def _close(self, trainer: Trainer, pl_module: LightningModule, end: Ending) -> None:
         if self._session is None or not self._session.is_open:
             return
         if self._steps is not None:
             self._steps.end()
-        self._session.close(state, trainer.global_step)
-        found = self._session.ledger.measurements().graph
-        self.graph = found if self.graph is None and len(found) else self.graph
+        self._session.close(end, trainer.global_step)
+        self.graph = self._session.ledger.graph if self.graph is None else self.graph
 
     def _watched(self, pl_module: LightningModule) -> nn.Module:
         try:

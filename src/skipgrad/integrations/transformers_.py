@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
+from skipgrad.core.endings import Ending, ending
 from skipgrad.core.errors import BadInput, MissingExtra
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
@@ -124,12 +125,12 @@ class SkipgradCallback(TrainerCallback):
     ) -> None:
         """Closes the watch."""
         if self._session is not None:
-            self._session.close("done", state.global_step)
+            self._session.close(Ending("done"), state.global_step)
 
-    def close(self, state: str = "interrupted") -> None:
+    def close(self, state: str = "interrupted", error: str = "") -> None:
         """Ends the watch, where the Trainer could not say that it was over."""
         if self._session is not None:
-            self._session.close(state)
+            self._session.close(Ending(state, error))
 
     def __enter__(self) -> Self:
         return self
@@ -137,4 +138,4 @@ class SkipgradCallback(TrainerCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close("interrupted" if kind is None or issubclass(kind, KeyboardInterrupt) else "failed")
+        self.close(*(Ending("interrupted") if error is None else ending(error)))

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from skipgrad.core import SkipGraph, source_shares
+from skipgrad.ledger.kept import Feed
 from skipgrad.ledger.ledger import Ledger
 
-__all__ = ["Ledger", "source_shares", "watch"]
+__all__ = ["Feed", "Ledger", "source_shares", "watch"]
 
 
 def watch(
@@ -19,6 +20,7 @@ def watch(
     optimizer: torch.optim.Optimizer | None = None,
     every: int = 1,
     run: str | Path | None = None,
+    steps: int = 0,
     *,
     sources: bool = False,
 ) -> Ledger:
@@ -35,6 +37,7 @@ def watch(
         optimizer: lets steps be the optimizer's, and updates and stalled weights be measured.
         every: measures each ``every``-th step; the others run at full speed, with no mode on.
         run: a new run file to write, for ``skipgrad report`` and `sg.diagnose`.
+        steps: how many steps you mean to make, so that ``skipgrad watch`` can say how long it will take.
         sources: measures each source of a concatenation of several by itself, too (`Ledger.sources`). It reads the
             gradients there once more, and keeps one row a source; the run file does not hold them.
 
@@ -55,4 +58,4 @@ def watch(
         >>> len(ledger.rows())
         8
     """
-    return Ledger(model, graph, optimizer, every, run, sources=sources)
+    return Ledger(model, graph, optimizer, every, run, steps, sources=sources)

@@ -10,7 +10,7 @@ from torch import nn
 from skipgrad.core import BadInput, MeasureError, SkipGraph
 
 
-def check_arguments(model: Any, graph: Any, every: Any) -> None:
+def check_arguments(model: Any, graph: Any, every: Any, steps: Any) -> None:
     """Raises for arguments of the wrong kind, and for models that cannot be measured.
 
     Raises:
@@ -35,6 +35,12 @@ def check_arguments(model: Any, graph: Any, every: Any) -> None:
         )
     if not isinstance(every, int) or every < 1:
         raise BadInput("watching a model", received=f"every={every!r}", todo="pass a whole number from 1 on")
+    if not isinstance(steps, int) or steps < 0:
+        raise BadInput(
+            "watching a model",
+            received=f"steps={steps!r}",
+            todo="pass how many steps you mean to make, or leave it out",
+        )
     if isinstance(model, torch.jit.ScriptModule):
         raise MeasureError(
             "watching a model",

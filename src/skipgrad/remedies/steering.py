@@ -95,7 +95,7 @@ class Steering(Applied):
         self._stack = ExitStack()
         self._ledger: Any = None
         self._own = True
-        self._seen = 0
+        self._feed: Any = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._handle: Any = None
         self.parameters, shared = self._assign(modules)
@@ -159,18 +159,17 @@ class Steering(Applied):
     def _open(self, ledger: Any = None) -> None:
         self._own = ledger is None
         self._ledger = self._stack.enter_context(self._watch(self.given, self._graph)) if self._own else ledger
-        self._seen = len(self._ledger.rows())
+        self._feed = self._ledger.feed()
 
     def _revert(self) -> None:
         if self._handle is not None:
             self._handle.remove()
-        self._handle = self._optimizer = self._ledger = None
+        self._handle = self._optimizer = self._ledger = self._feed = None
         self._stack.close()
 
     def _norms(self) -> dict[str, float]:
         """‖S‖ by skip of the backwards since the last step: root of the mean square over micro-batches."""
-        rows: list[SkipRow] = self._ledger.rows()
-        new, self._seen = rows[self._seen :], len(rows)
+        new: list[SkipRow] = self._feed.take().skips
         squares: dict[str, list[float]] = {}
         for row in new:
             squares.setdefault(row.skip, []).append(row.skip_norm**2 if row.finite else math.nan)
@@ -230,13 +229,13 @@ class Steering(Applied):
             plain = self._gradients(loss)
             if self._own:
                 self._open()
-            self._seen = len(self._ledger.rows())
+            self._feed.take()
             steered = self._gradients(loss, steer=True)
             factors = {id(p): f for s, f in self.factors.items() for p in self.parameters[s]}
         finally:
             self._running, self.factors, self._troubles = state
             self._rule = rule
-            self._seen = len(self._ledger.rows())
+            self._feed.take()
         return Verification(self.plan.remedy, _compare(plain, steered, factors, outside, inside))
 
     def _gradients(self, loss: Callable[[], torch.Tensor], steer: bool = False) -> dict[int, torch.Tensor | None]:

@@ -8,16 +8,15 @@ from skipgrad.report.subjects import subject_trials
 
 def thinned(run: Run) -> tuple[str, ...]:
     """One sentence a measured net of whose steps some are left out, the patient first."""
-    told = run.meta.get("thinned") or {}
     out = []
     for who, trial in subject_trials(run):
-        if (kept := told.get(str(trial))) is None:
+        if (kept := run.thinned.get(trial)) is None:
             continue
         net = "" if who == "patient" else f" of the net {who}"
         out.append(
-            f"Of {kept['steps']:,} measured steps{net} every {ordinal(kept['every'])} is shown and counted here, with "
+            f"Of {kept.steps:,} measured steps{net} every {ordinal(kept.every)} is shown and counted here, with "
             "the first and the last; steps that were not finite are counted all. The run file keeps every step up to "
-            f"the {ordinal(kept['dense'])}, then ever fewer."
+            f"the {ordinal(kept.dense)}, then ever fewer."
         )
     return tuple(out)
 

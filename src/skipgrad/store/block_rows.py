@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skipgrad.core import LayerRow, SkipRow
+from skipgrad.core import LayerRow, SkipRow, Thinned
 from skipgrad.store import schedule, schema
 from skipgrad.store.pack import KINDS, Block, unpack
 
@@ -21,14 +21,13 @@ class BlockRows:
     Attributes:
         skips: of skips.
         layers: of layers.
-        thinned: by trial, as text: how many ``steps`` were measured, that ``every`` so many are given (of those at the
-            end, when all that is kept is), and that the file holds the first ``dense`` of them without a gap. Only
-            trials of which steps are left out.
+        thinned: trials of which steps are left out (``every`` is that of the steps at the end, when all that is kept is
+            given).
     """
 
     skips: dict[int, tuple[SkipRow, ...]]
     layers: dict[int, tuple[LayerRow, ...]]
-    thinned: dict[str, dict[str, int]]
+    thinned: dict[int, Thinned]
 
 
 def read_blocks(
@@ -39,15 +38,15 @@ def read_blocks(
     Raises:
         ValueError, KeyError: a damaged file.
     """
-    subjects = {i: tuple(json.loads(text)) for i, text in connection.execute("SELECT rowid, subject FROM subjects")}
+    subjects = read_subjects(connection)
     trials = dict(connection.execute("SELECT trial, dense FROM schedules ORDER BY rowid"))
     rows: dict[str, dict[int, tuple[Any, ...]]] = {kind: dict(before.get(kind, {})) for kind in KINDS}
-    thinned: dict[str, dict[str, int]] = {}
+    thinned: dict[int, Thinned] = {}
     for trial, dense in trials.items():
         last = connection.execute("SELECT max(place) FROM blocks WHERE trial = ?", (trial,)).fetchone()[0] or 0
         every = schedule.stride(last, dense)
         if every > 1:
-            thinned[str(trial)] = {"steps": last + 1, "every": every, "dense": dense}
+            thinned[trial] = Thinned(steps=last + 1, every=every, dense=dense)
         wanted: dict[str, list[int]] = defaultdict(list)
         index = connection.execute(
             "SELECT rowid, place, kind, why FROM blocks WHERE trial = ? ORDER BY rowid", (trial,)
@@ -56,18 +55,23 @@ def read_blocks(
             if all_kept or why != schema.KEPT or place % every == 0 or place == last:
                 wanted[kind].append(rowid)
         for kind, rowids in wanted.items():
-            rows[kind][trial] = _rows(connection, kind, rowids, subjects, rows[kind].get(trial, ()))
+            rows[kind][trial] = rows_in(connection, kind, rowids, subjects, rows[kind].get(trial, ()))
     return BlockRows(rows["skips"], rows["layers"], thinned)
 
 
-def _rows(
+def read_subjects(connection: sqlite3.Connection) -> dict[int, tuple[Any, ...]]:
+    """What rows are about, by number."""
+    return {i: tuple(json.loads(text)) for i, text in connection.execute("SELECT rowid, subject FROM subjects")}
+
+
+def rows_in(
     connection: sqlite3.Connection,
     kind: str,
     rowids: list[int],
     subjects: dict[int, tuple[Any, ...]],
-    before: tuple[Any, ...],
+    before: tuple[Any, ...] = (),
 ) -> tuple[Any, ...]:
-    """Rows of one kind of a trial; of several with one key the last counts, at the place of the first."""
+    """Rows of a trial in blocks of one kind; of several with one key the last counts, at the place of the first."""
     out = list(before)
     met: set[int] = {r.step for r in before}
     again = False

@@ -97,7 +97,7 @@ def pack(kind: Kind, rows: Sequence[Any], numbers: Callable[[list[Any]], list[in
     """
     who = array("I", numbers(list(map(attrgetter(*kind.subject), rows))))
     finite = bytes(map(bool, map(attrgetter("finite"), rows)))
-    bad = finite.find(0) if 0 in finite else None
+    bad = finite.find(0) if 0 in finite else len(rows)
     figures, missing, gaps = array("d"), bytearray(), False
     for name in kind.figures:
         try:
@@ -106,14 +106,32 @@ def pack(kind: Kind, rows: Sequence[Any], numbers: Callable[[list[Any]], list[in
             column = [getattr(r, name) for r in rows]
             values, gone = array("d", [0.0 if v is None else v for v in column]), bytes(v is None for v in column)
             gaps = True
-        # A sum is finite only where all are; it may overflow, so it is not the last word.
-        if name in kind.judged and not math.isfinite(sum(values)):
-            first = next((i for i, v in enumerate(values) if not math.isfinite(v)), len(rows))
-            bad = min(len(rows) if bad is None else bad, first)
-            bad = None if bad == len(rows) else bad
+        if name in kind.judged:
+            bad = min(bad, _not_finite(values))
         figures += values
         missing += gone
-    return Block(_little(who), _little(figures), bytes(missing) if gaps else None, finite), bad
+    return Block(_little(who), _little(figures), bytes(missing) if gaps else None, finite), _place(bad, rows)
+
+
+def first_bad(kind: Kind, rows: Sequence[Any]) -> int | None:
+    """The place of the first bad row among rows, as `pack` tells it; None when there is none."""
+    bad = next((i for i, r in enumerate(rows) if not r.finite), len(rows))
+    for name in kind.judged:
+        values = [0.0 if v is None else v for v in map(attrgetter(name), rows)]
+        bad = min(bad, _not_finite(values))
+    return _place(bad, rows)
+
+
+def _not_finite(values: Sequence[float]) -> int:
+    """The place of the first infinity or NaN; the number of values when there is none."""
+    # A sum is finite only where all are; it may overflow, so it is not the last word.
+    if math.isfinite(sum(values)):
+        return len(values)
+    return next((i for i, v in enumerate(values) if not math.isfinite(v)), len(values))
+
+
+def _place(bad: int, rows: Sequence[Any]) -> int | None:
+    return bad if bad < len(rows) else None
 
 
 def unpack(kind: Kind, step: int, block: Block, subjects: dict[int, tuple[Any, ...]]) -> list[Any]:

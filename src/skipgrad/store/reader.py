@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ def read_run(path: str | Path, *, all_kept: bool = False) -> Run:
     """The run in a file: what was committed at this moment.
 
     Of a trial too long to be kept whole the rows of evenly spaced steps are given, with the first and the last step and
-    those with figures that are not finite; ``meta["thinned"]`` then says so (`skipgrad.store.schedule`).
+    those with figures that are not finite; `Run.thinned` then says so (`skipgrad.store.schedule`).
 
     Args:
         path: the file.
@@ -32,13 +33,24 @@ def read_run(path: str | Path, *, all_kept: bool = False) -> Run:
         RunFileError: a missing file, one that is no run file, a newer schema, a truncated or damaged file.
     """
     path = Path(path)
+    with snapshot(path) as connection:
+        return _read(connection, path, all_kept)
+
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """A run file as it is at this moment, whatever a writer commits meanwhile.
+
+    Raises:
+        RunFileError: as `read_run`; whatever goes wrong inside the ``with`` block is taken for damage of the file.
+    """
     schema.look_at(path, _DOING)
     connection = None
     try:
         connection = _open(path)
-        connection.execute("BEGIN")  # one snapshot for all tables, whatever a writer commits meanwhile
+        connection.execute("BEGIN")  # one snapshot for all tables
         schema.recognise(connection, path, _DOING)
-        return _read(connection, path, all_kept)
+        yield connection
     except (sqlite3.DatabaseError, BadInput, ValueError, TypeError, KeyError) as error:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             raise RunFileError(
@@ -76,21 +88,20 @@ def _read(connection: sqlite3.Connection, path: Path, all_kept: bool) -> Run:
         (trial, step): LossPoint(trial, step, figure(loss), figure(seconds))
         for trial, step, loss, seconds in rows("losses", "trial", "step", "loss", "seconds")
     }
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = schema.tables(connection)
     old: dict[str, dict[int, tuple[Any, ...]]] = {"skips": {}, "layers": {}}
     if "skip_rows" in tables:  # schema 1
         old = {
-            "skips": _by_trial(rows("skip_rows", "trial", *schema.SKIP_COLUMNS), SkipRow, lambda c: c[:3]),
-            "layers": _by_trial(rows("layer_rows", "trial", *schema.LAYER_COLUMNS), LayerRow, lambda c: c[:2]),
+            "skips": skips_by_trial(rows("skip_rows", "trial", *schema.SKIP_COLUMNS)),
+            "layers": layers_by_trial(rows("layer_rows", "trial", *schema.LAYER_COLUMNS)),
         }
     blocks = (
         read_blocks(connection, old, all_kept) if "blocks" in tables else BlockRows(old["skips"], old["layers"], {})
     )
-    meta = {key: loads(value) for key, value in rows("meta", "key", "value")}
     return Run(
-        meta={**meta, "thinned": blocks.thinned} if blocks.thinned else meta,
+        meta=read_meta(connection),
         graph=patient,
-        trials=tuple(Trial(**loads(text)) for text in dict(rows("trials", "id", "trial")).values()),
+        trials=read_trials(connection),
         losses=tuple(losses.values()),
         skip_rows=blocks.skips,
         layer_rows=blocks.layers,
@@ -102,8 +113,30 @@ def _read(connection: sqlite3.Connection, path: Path, all_kept: bool) -> Run:
         cures=tuple(_cure(text) for text in dict(rows("cures", "remedy", "cure")).values()),
         graphs=graphs,
         notes=tuple(dict.fromkeys(note for (note,) in rows("notes", "note"))),
+        thinned=blocks.thinned,
         path=str(path),
     )
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What was run, as it was said last."""
+    return {key: loads(value) for key, value in connection.execute("SELECT key, value FROM meta ORDER BY rowid")}
+
+
+def read_trials(connection: sqlite3.Connection) -> tuple[Trial, ...]:
+    """The trials in order of their start, each in its last state."""
+    texts = dict(connection.execute("SELECT id, trial FROM trials ORDER BY rowid"))
+    return tuple(Trial(**loads(text)) for text in texts.values())
+
+
+def skips_by_trial(cursor: sqlite3.Cursor) -> dict[int, tuple[SkipRow, ...]]:
+    """Skip rows of schema 1."""
+    return _by_trial(cursor, SkipRow, lambda cells: cells[:3])
+
+
+def layers_by_trial(cursor: sqlite3.Cursor) -> dict[int, tuple[LayerRow, ...]]:
+    """Layer rows of schema 1."""
+    return _by_trial(cursor, LayerRow, lambda cells: cells[:2])
 
 
 def _by_trial(

@@ -32,11 +32,14 @@ _BLOCK_TABLES = (
     " why INTEGER NOT NULL, who BLOB NOT NULL, finite BLOB NOT NULL, missing BLOB, figures BLOB NOT NULL)",
     "CREATE INDEX blocks_step ON blocks (trial, step, place, kind, why)",
 )
+# The newest losses, and some of all the others, are found without a look at the rest.
+_INDEX = "CREATE INDEX IF NOT EXISTS losses_step ON losses (trial, step)"
 TABLES = (
     "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL)",
     "CREATE TABLE graphs (trial INTEGER, graph TEXT NOT NULL)",
     "CREATE TABLE trials (id INTEGER NOT NULL, trial TEXT NOT NULL)",
     "CREATE TABLE losses (trial INTEGER NOT NULL, step INTEGER NOT NULL, loss REAL, seconds REAL)",
+    _INDEX,
     *_BLOCK_TABLES,
     "CREATE TABLE findings (code TEXT NOT NULL, finding TEXT NOT NULL)",
     "CREATE TABLE cures (remedy TEXT NOT NULL, cure TEXT NOT NULL)",
@@ -47,6 +50,11 @@ TABLES = (
 def insert(table: str, columns: tuple[str, ...]) -> str:
     """The INSERT statement of a table's columns."""
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    """The names of a file's tables."""
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def look_at(path: Path, doing: str) -> None:
@@ -142,6 +150,7 @@ def damaged(path: Path, doing: str, what: object) -> RunFileError:
 
 def upgrade(connection: sqlite3.Connection) -> None:
     """Adds what a file of an earlier schema lacks, all or nothing; its rows stay where they are."""
+    connection.execute(_INDEX)  # which a file of this schema may lack, too
     if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
         return
     connection.execute("BEGIN IMMEDIATE")

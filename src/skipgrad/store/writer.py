@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from skipgrad.core import Cure, Finding, LayerRow, LossPoint, OutputError, SkipGraph, SkipRow, Trial
+from skipgrad.core.files import unwritable
 from skipgrad.store import schema
 from skipgrad.store.blocks import BlockWriter
 from skipgrad.store.cells import cell, dumps
@@ -58,12 +59,7 @@ class RunWriter:
                 todo="pass another path, or remove it",
             ) from error
         except OSError as error:
-            raise OutputError(
-                doing,
-                where=str(path),
-                received=f"{type(error).__name__}: {error.strerror}",
-                todo="pass a path that can be written",
-            ) from error
+            raise unwritable(path, error, doing=doing) from error
         writer = cls(path, _connect(path, doing), doing)
         writer._try(writer._lay_out)
         writer.meta(**(meta or {})).commit()
@@ -91,7 +87,7 @@ class RunWriter:
             schema.upgrade(connection)
         except sqlite3.OperationalError as error:
             connection.close()
-            raise _unwritable(path, doing, error) from error
+            raise _refused(path, doing, error) from error
         except BaseException:
             connection.close()
             raise
@@ -186,7 +182,7 @@ class RunWriter:
         try:
             action(self._connection)
         except sqlite3.OperationalError as error:
-            raise _unwritable(self.path, self._doing, error) from error
+            raise _refused(self.path, self._doing, error) from error
 
 
 def _connect(path: Path, doing: str) -> sqlite3.Connection:
@@ -198,11 +194,11 @@ def _connect(path: Path, doing: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise _unwritable(path, doing, error) from error
+        raise _refused(path, doing, error) from error
     return connection
 
 
-def _unwritable(path: Path, doing: str, error: sqlite3.Error) -> OutputError:
+def _refused(path: Path, doing: str, error: sqlite3.Error) -> OutputError:
     locked = "locked" in str(error)
     return OutputError(
         doing,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from skipgrad.core import LayerRow, LossPoint, Run, SkipGraph, SkipRow, Trial
-from skipgrad.integrations.live import Pace, view
-from skipgrad.integrations.live.tail import frame
+from skipgrad.integrations.live import Frame, Pace, tail, view
 from skipgrad.integrations.live.view import share
+from skipgrad.store import RunWriter, read_latest
 
 
 def skip(step: int, name: str, s: float, b: float, *, micro: int = 0, finite: bool = True) -> SkipRow:
@@ -21,6 +22,21 @@ def skip(step: int, name: str, s: float, b: float, *, micro: int = 0, finite: bo
 
 def layer(step: int, depth: int, norm: float) -> LayerRow:
     return LayerRow(step, f"layer{depth}", depth, norm, 1.0, norm, 0.01, 0.0)
+
+
+def frame(run: Run, path: Path, age: float) -> Frame:
+    """How the file of such a run is seen."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "run.sqlite"
+        with RunWriter.create(file, run.meta) as writer:
+            for trial in run.trials:
+                writer.trial(trial)
+            for trial, rows in run.skip_rows.items():
+                writer.skip_rows(trial, rows)
+            for trial, layers in run.layer_rows.items():
+                writer.layer_rows(trial, layers)
+            writer.losses(run.losses)
+        return tail.frame(read_latest(file), path, age)
 
 
 @pytest.fixture
@@ -105,3 +121,23 @@ def test_pace_by_the_clock_of_whoever_watches_where_no_loss_is_written(run: Run)
     for now, step, expected in ((0.0, 10, None), (1.0, 10, None), (2.0, 20, 5.0), (3.0, 30, 20 / 3), (4.0, 3, None)):
         bare = replace(run, losses=(), layer_rows={}, skip_rows={0: (skip(step, "a", 1, 1),)}, trials=run.trials[:1])
         assert pace(frame(bare, Path("run.sqlite"), 0.0), now) == (expected and pytest.approx(expected))
+
+
+def test_a_failed_run_says_why(run: Run) -> None:
+    meta = {**run.meta, "state": "failed", "error": "ModelError: no room\n  for\x1b[31m it"}
+    lines = [line.plain for line in view(frame(replace(run, meta=meta), Path("run.sqlite"), 0.0), 80)]
+    assert lines[1].startswith("failed")
+    assert lines[2].rstrip() == "error     ModelError: no room for�[31m it"
+    assert all("left" not in line for line in lines[:2])
+
+
+def test_of_a_long_run_not_all_losses_are_looked_at_and_it_says_so(run: Run) -> None:
+    losses = [LossPoint(1, t, math.nan if t % 2 else 2.0 / (t + 1), 0.5 * t) for t in range(10_000)]
+    losses[-1] = LossPoint(1, 9999, 0.125, 0.5 * 9999)
+    seen = frame(replace(run, losses=tuple(losses)), Path("run.sqlite"), 0.0)
+    text = "\n".join(line.plain for line in view(seen, 100))
+    assert "0.125 at step 9,999, from 2 at step 0" in text
+    assert Pace()(seen) == pytest.approx(2.0)
+    losses[0] = LossPoint(1, 0, math.nan, 0.0)
+    text = "\n".join(line.plain for line in view(frame(replace(run, losses=tuple(losses)), Path("r"), 0.0), 100))
+    assert "1 of 314 looked at not finite (×)" in text

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipgrad.core.run import LayerRow, LossPoint, Run, SkipRow, Trial
-from skipgrad.store import read_run
+from skipgrad.core.run import LayerRow, LossPoint, SkipRow, Trial
+from skipgrad.store import Latest, read_latest
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class Frame:
         meta: as `Run.meta`.
         trial: the one that is training; None before the first.
         trials: how many there are.
-        losses: of that trial, in order of step.
+        losses: of that trial, in order of step; of a long one evenly spaced ones, with the first and the last.
+        all_losses: whether these are all.
+        recent: the last of them, without a gap.
         skips: rows of the last step measured, the last backward of each skip.
         layers: rows of the last step measured, in order of depth.
         measured: the trial that `skips` and `layers` are of; the others of a check train without a ledger.
@@ -33,6 +35,8 @@ class Frame:
     trial: Trial | None
     trials: int
     losses: tuple[LossPoint, ...]
+    all_losses: bool
+    recent: tuple[LossPoint, ...]
     skips: tuple[SkipRow, ...]
     layers: tuple[LayerRow, ...]
     measured: Trial | None
@@ -62,7 +66,7 @@ class RunTail:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._seen: tuple[tuple[int, int], ...] = ()
-        self._run: Run | None = None
+        self._run: Latest | None = None
 
     def read(self) -> Frame:
         """What is committed at this moment.
@@ -72,39 +76,25 @@ class RunTail:
         """
         stamp = _stamp(self.path)  # before reading: what is written meanwhile is read the next time
         if self._run is None or stamp != self._seen:
-            self._run, self._seen = read_run(self.path), stamp
+            self._run, self._seen = read_latest(self.path), stamp
         written = max((changed for changed, _ in stamp), default=0) / 1e9
         return frame(self._run, self.path, max(0.0, time.time() - written))
 
 
-def frame(run: Run, path: Path, age: float) -> Frame:
-    """The latest of a run."""
-    with_rows = {*run.skip_rows, *run.layer_rows}
-    # Trials are made one after the other, or in turns; each is written down when it starts.
-    measured = next((t for t in reversed(run.trials) if t.id in with_rows), None)
-    current = next((t for t in reversed(run.trials) if t.state == "running"), None)
-    if current is None and run.losses:
-        current = next((t for t in run.trials if t.id == run.losses[-1].trial), None)
-    current = current or measured or (run.trials[-1] if run.trials else None)
-    losses = [p for p in run.losses if current is not None and p.trial == current.id]
-    skips: dict[str, SkipRow] = {}
-    layers: list[LayerRow] = []
-    if measured is not None:
-        rows = run.skip_rows.get(measured.id, ())
-        last = max((r.step for r in rows), default=None)
-        skips = {r.skip: r for r in rows if r.step == last}
-        also = run.layer_rows.get(measured.id, ())
-        last = max((r.step for r in also), default=None)
-        layers = sorted((r for r in also if r.step == last), key=lambda r: r.depth)
+def frame(run: Latest, path: Path, age: float) -> Frame:
+    """The latest of a run, as it is shown."""
+    last = {r.skip: r for r in run.skips}  # of several backwards the last
     return Frame(
         path=path,
         meta=run.meta,
-        trial=current,
+        trial=run.current,
         trials=len(run.trials),
-        losses=tuple(sorted(losses, key=lambda p: p.step)),
-        skips=tuple(skips.values()),
-        layers=tuple(layers),
-        measured=measured,
+        losses=run.losses,
+        all_losses=run.all_losses,
+        recent=run.recent,
+        skips=tuple(last.values()),
+        layers=tuple(sorted(run.layers, key=lambda r: r.depth)),
+        measured=run.measured,
         age=age,
     )
 
@@ -112,7 +102,7 @@ def frame(run: Run, path: Path, age: float) -> Frame:
 def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
     found = []
     for each in (path, path.with_name(path.name + "-wal")):
-        with suppress(OSError):  # the log comes and goes; a missing file is `read_run`'s to tell
+        with suppress(OSError):  # the log comes and goes; a missing file is `read_latest`'s to tell
             stat = each.stat()
             found.append((stat.st_mtime_ns, stat.st_size))
     return tuple(found)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from rich.text import Text
 
 from skipgrad.core.draw.words import ROOT, clean
-from skipgrad.core.run import LayerRow, LossPoint, SkipRow
+from skipgrad.core.run import LayerRow, SkipRow
 from skipgrad.core.units import number, percent, seconds
 from skipgrad.integrations.live.tail import Frame
 
@@ -30,7 +30,7 @@ class Pace:
 
     def __call__(self, frame: Frame, now: float | None = None) -> float | None:
         """The pace of late; None where it is not known (yet)."""
-        recent = frame.losses[-_RECENT:]
+        recent = frame.recent[-_RECENT:]
         if len(recent) > 1 and (spent := recent[-1].seconds - recent[0].seconds) > _SHORTEST:
             return (recent[-1].step - recent[0].step) / spent
         if frame.step is None:
@@ -55,8 +55,8 @@ def view(frame: Frame, width: int, height: int = 40, pace: float | None = None) 
         Lines, each at most `width` wide.
     """
     plot = max(10, width - _LABEL - 2)
-    out = [_head(frame), _progress(frame, pace)]
-    out += _loss(frame.losses, plot)
+    out = [_head(frame), _progress(frame, pace), *_error(frame)]
+    out += _loss(frame, plot)
     out += _depth(frame.layers, plot)
     out += _skips(frame, width, max(3, min(_MOST_SKIPS, height - len(out) - 4)))
     for line in out:
@@ -93,7 +93,13 @@ def _progress(frame: Frame, pace: float | None) -> Text:
     return _line(clean(frame.state), done, rate, left, wrote)
 
 
-def _loss(losses: Sequence[LossPoint], plot: int) -> list[Text]:
+def _error(frame: Frame) -> list[Text]:
+    error = " ".join(clean(frame.meta.get("error", "")).split())
+    return [_line("error", error)] if error and frame.state == "failed" else []
+
+
+def _loss(frame: Frame, plot: int) -> list[Text]:
+    losses = frame.losses
     if not losses:
         return [_line("loss", "none was written")]
     first, last = losses[0], losses[-1]
@@ -101,7 +107,8 @@ def _loss(losses: Sequence[LossPoint], plot: int) -> list[Text]:
     if last.step != first.step:
         said += f", from {number(first.loss)} at step {first.step:,}"
     broken = sum(not math.isfinite(p.loss) for p in losses)
-    extra = f"{broken:,} not finite ({_BROKEN})" if broken else ""
+    among = "" if frame.all_losses else f" of {len(losses):,} looked at"
+    extra = f"{broken:,}{among} not finite ({_BROKEN})" if broken else ""
     low, high = _ends([p.loss for p in losses])
     curve = [_height(v, low, high) for v in _means([p.loss for p in losses], plot)]
     return [_line("loss", said, extra), _line("", "".join(curve))]
