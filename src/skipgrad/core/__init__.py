@@ -16,6 +16,7 @@ from skipgrad.core.errors import (
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
 from skipgrad.core.registry import Registry, nearest
 from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, Trial
+from skipgrad.core.spectrum import PathRow, PathSpectrum
 
 __all__ = [
     "BadInput",
@@ -31,6 +32,8 @@ __all__ = [
     "ModelError",
     "Other",
     "OutputError",
+    "PathRow",
+    "PathSpectrum",
     "Registry",
     "RemedyRefused",
     "Run",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from skipgrad.core.graph import SkipGraph
+from skipgrad.core.spectrum import PathRow
 
 Severity = Literal["info", "warning", "error"]
 State = Literal["found", "passed", "not applicable", "skipped"]
@@ -200,6 +201,7 @@ class Run:
         graphs: skips of cured models, by trial id, where they differ from the patient's.
         notes: what was not understood or left out.
         path: the file it was read from.
+        paths: the gradient by path length, by trial id.
     """
 
     meta: dict[str, Any]
@@ -213,6 +215,7 @@ class Run:
     graphs: dict[int, SkipGraph] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     path: str = ""
+    paths: dict[int, tuple[PathRow, ...]] = field(default_factory=dict)
 
     def measurements(self, trial: int | None = None) -> Measurements:
         """What the ledger of one trial recorded; of the patient's measured trial when none is named."""
@@ -221,7 +224,12 @@ class Run:
             trial = measured[0] if measured else (self.trials[0].id if self.trials else 0)
         graph = self.graphs.get(trial, self.graph) or SkipGraph(())
         losses = tuple(p for p in self.losses if p.trial == trial)
-        return Measurements(graph, self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ()), losses, self.notes)
+        skips, layers = self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ())
+        return Measurements(graph, skips, layers, losses, self.notes, self.paths.get(trial, ()))
+
+    def path_records(self) -> list[dict[str, Any]]:
+        """The gradient by path length as plain data, a record for each trial and step it was asked for at."""
+        return [{"trial": trial, **row.to_dict()} for trial, rows in self.paths.items() for row in rows]
 
 
 @dataclass(frozen=True)
@@ -234,6 +242,7 @@ class Measurements:
         layers: layer rows.
         losses: may be empty (a loss is not the ledger's to see).
         notes: what could not be measured.
+        paths: the gradient by path length, in order of steps; empty unless somebody asked for it.
     """
 
     graph: SkipGraph
@@ -241,6 +250,7 @@ class Measurements:
     layers: tuple[LayerRow, ...] = ()
     losses: tuple[LossPoint, ...] = ()
     notes: tuple[str, ...] = ()
+    paths: tuple[PathRow, ...] = ()
 
     def steps(self) -> list[int]:
         """The steps measured, ascending."""
@@ -252,4 +262,5 @@ class Measurements:
             self,
             skips=tuple(r for r in self.skips if r.step == step),
             layers=tuple(r for r in self.layers if r.step == step),
+            paths=tuple(r for r in self.paths if r.step == step),
         )

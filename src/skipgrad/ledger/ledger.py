@@ -17,6 +17,8 @@ from skipgrad.core import (
     MeasureError,
     Measurements,
     ModelError,
+    PathRow,
+    PathSpectrum,
     SkipGraph,
     SkipRow,
     Trial,
@@ -85,6 +87,7 @@ class Ledger:
         self._skips: list[SkipRow] = []
         self._layers: list[LayerRow] = []
         self._losses: list[LossPoint] = []
+        self._paths: dict[int, PathRow] = {}  # by step
         self._written = [0, 0, 0]
         self._told = [0, 0, 0]
         self._listeners: list[Listener] = []
@@ -184,6 +187,23 @@ class Ledger:
         """The same, for a step that is over."""
         self._losses.append(point)
 
+    def spectrum(self, spectrum: PathSpectrum) -> None:
+        """Adds what `sg.path_spectrum` measured at this step to what is diagnosed and, inside the watch, written."""
+        if not isinstance(spectrum, PathSpectrum):
+            raise BadInput(
+                "adding a path spectrum to a ledger",
+                received=f"a {type(spectrum).__name__}",
+                todo="pass what sg.path_spectrum(…) returned",
+            )
+        self._flush()
+        self.spectrum_at(PathRow(self._step, spectrum))
+
+    def spectrum_at(self, row: PathRow) -> None:
+        """The same, for a step that is over."""
+        self._paths[row.step] = row
+        if self._writer is not None:
+            self._writer.paths(0, [row])
+
     def on_rows(self, listener: Listener) -> Ledger:
         """Calls ``listener(skip_rows, layer_rows, losses)`` after each step, and at the end, with what is new."""
         self._listeners.append(listener)
@@ -220,7 +240,8 @@ class Ledger:
     def measurements(self) -> Measurements:
         """All of it, as `sg.diagnose` takes it."""
         rows, layers = tuple(self.rows()), tuple(self.layers())
-        return Measurements(self.graph or SkipGraph(()), rows, layers, tuple(self._losses), tuple(self.notes))
+        paths = tuple(self._paths[step] for step in sorted(self._paths))
+        return Measurements(self.graph or SkipGraph(()), rows, layers, tuple(self._losses), tuple(self.notes), paths)
 
     def reduced(self, group: Any = None, *, mean: bool = True) -> Measurements:
         """What one process with the whole batch would have measured; a collective call that every rank makes.

@@ -32,12 +32,15 @@ _BLOCK_TABLES = (
     " why INTEGER NOT NULL, who BLOB NOT NULL, finite BLOB NOT NULL, missing BLOB, figures BLOB NOT NULL)",
     "CREATE INDEX blocks_step ON blocks (trial, step, place, kind, why)",
 )
+# A table that files of schema 2 may lack: what wrote them did not measure it.
+_PATHS = "CREATE TABLE IF NOT EXISTS paths (trial INTEGER NOT NULL, step INTEGER NOT NULL, row TEXT NOT NULL)"
 TABLES = (
     "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL)",
     "CREATE TABLE graphs (trial INTEGER, graph TEXT NOT NULL)",
     "CREATE TABLE trials (id INTEGER NOT NULL, trial TEXT NOT NULL)",
     "CREATE TABLE losses (trial INTEGER NOT NULL, step INTEGER NOT NULL, loss REAL, seconds REAL)",
     *_BLOCK_TABLES,
+    _PATHS,
     "CREATE TABLE findings (code TEXT NOT NULL, finding TEXT NOT NULL)",
     "CREATE TABLE cures (remedy TEXT NOT NULL, cure TEXT NOT NULL)",
     "CREATE TABLE notes (note TEXT NOT NULL)",
@@ -143,9 +146,10 @@ def damaged(path: Path, doing: str, what: object) -> RunFileError:
 def upgrade(connection: sqlite3.Connection) -> None:
     """Adds what a file of an earlier schema lacks, all or nothing; its rows stay where they are."""
     if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+        connection.execute(_PATHS)
         return
     connection.execute("BEGIN IMMEDIATE")
-    for statement in _BLOCK_TABLES:
+    for statement in (*_BLOCK_TABLES, _PATHS):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.commit()
