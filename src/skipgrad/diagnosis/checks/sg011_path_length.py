@@ -23,8 +23,8 @@ NOTHING = 0.01
 # Over fewer steps a branch that starts at zero on purpose looks the same, as in SG005; and one that doubles is waking.
 FEWEST_STEPS = 5
 WAKING = 2.0
-# Σ‖c_k‖ / ‖g‖. Those nets stood at 1.1–4.1, the bad ones among them too; at ten the paths take nine tenths of what they bring from each
-# other.
+# Σ‖c_k‖ / ‖g‖. Good or bad, those nets stood at 1.1–4.1; at ten the paths take nine tenths of what they bring from
+# each other.
 CANCELLING = 10.0
 # The parts have to add up to autograd's gradient; float32 leaves 1e-7 to 1e-4.
 INEXACT = 0.01
