@@ -85,7 +85,7 @@ def test_models_of_the_libraries_run_to_a_report(tmp_path: Path, name: str) -> N
     assert all(r.update_norm is not None for r in result.run.layer_rows[0])
     assert result.report_path.stat().st_size > 100_000
     assert result.run.meta["state"] == "done"
-    assert len(result.run.findings) == 10
+    assert len(result.run.findings) == 11
 
 
 OWN = """

@@ -13,6 +13,7 @@ import pytest
 
 from skipgrad.core.graph import Layer, Skip, SkipGraph
 from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, SkipRow, Trial
+from skipgrad.core.spectrum import PathRow
 from skipgrad.store import RunWriter
 
 
@@ -41,6 +42,7 @@ def run_file(tmp_path: Path) -> Path:
         writer.layer_rows(
             0, [LayerRow(s, la.name, i, 1.0, 2.0, 0.1, 0.01, 0.0) for s in range(2) for i, la in enumerate(layers)]
         )
+        writer.paths(0, [PathRow(0, None, "odd")])
         writer.findings(
             [
                 Finding(
@@ -83,6 +85,7 @@ def test_json_is_one_object(cli: Any, run_file: Path) -> None:
     assert Path(told["report"]) == run_file.with_name("report.html")
     assert [(f["code"], f["state"]) for f in told["findings"]] == [("SG001", "passed"), ("SG005", "found")]
     assert [(c["remedy"], c["state"]) for c in told["cures"]] == [("zero-init", "helped")]
+    assert told["paths"] == [{"trial": 0, "step": 0, "spectrum": None, "reason": "odd"}]
 
 
 def test_no_torch(run_file: Path) -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from skipgrad.core import Finding, Layer, LayerRow, LossPoint, Measurements, Skip, SkipGraph, SkipRow
+from skipgrad.core import (
+    Finding,
+    Layer,
+    LayerRow,
+    LossPoint,
+    Measurements,
+    PathRow,
+    PathSpectrum,
+    Skip,
+    SkipGraph,
+    SkipRow,
+)
 from skipgrad.diagnosis import CHECKS
 
 STEPS = range(10)
@@ -95,6 +106,31 @@ def losses(values: Sequence[float]) -> tuple[LossPoint, ...]:
     return tuple(LossPoint(0, i, v, 0.1 * i) for i, v in enumerate(values))
 
 
+def spectrum(branches: int, b: float, **changes) -> PathSpectrum:
+    """Of branches in a row with ‖B‖ = b·‖S‖ each and S ⊥ B: a binomial, whose mean is n·b² / (1 + b²)."""
+    p = b * b / (1 + b * b)
+    shares = tuple(math.comb(branches, k) * p**k * (1 - p) ** (branches - k) for k in range(branches + 1))
+    values = {
+        "at": "b0",
+        "lengths": tuple(range(branches + 1)),
+        "norms": tuple(math.sqrt(s) for s in shares),  # orthogonal to each other
+        "shares": shares,
+        "longer_norm": 0.0,
+        "longer_share": 0.0,
+        "grad_norm": 1.0,
+        "mean_length": branches * p,
+        "residual": 1e-7,
+        "branches": branches,
+        "skips": tuple(f"b{i}" for i in range(branches)),
+    }
+    return PathSpectrum(**(values | changes))
+
+
+def path_rows(before: PathSpectrum | None, after: PathSpectrum | None, steps: int = 10) -> tuple[PathRow, ...]:
+    """Before the first step, and after the last."""
+    return (PathRow(0, before, "" if before else "odd"), PathRow(steps, after, "" if after else "odd"))
+
+
 def healthy_residual(blocks: int = 9) -> Measurements:
     """A pre-activation residual net: small branches, x that grows as the root of the depth."""
     graph = residual_graph(blocks)
@@ -119,6 +155,7 @@ def healthy_residual(blocks: int = 9) -> Measurements:
         skip_rows([s.name for s in graph.skips], change),
         layer_rows(count, lambda t, i: {"out_grad_norm": 1.03 ** (count - i)}),
         losses([2.3 * 0.9**t for t in STEPS]),
+        paths=path_rows(spectrum(blocks, 0.6), spectrum(blocks, 0.5)),
     )
 
 

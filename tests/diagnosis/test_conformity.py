@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from diagnosis.rows import healthy_residual, layer_rows, layers, losses, residual_graph, skip, skip_rows
+from diagnosis.rows import (
+    healthy_residual,
+    layer_rows,
+    layers,
+    losses,
+    path_rows,
+    residual_graph,
+    skip,
+    skip_rows,
+    spectrum,
+)
 from skipgrad.core import Finding, Measurements, SkipGraph
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import CHECKS, diagnose
@@ -29,13 +39,22 @@ def sick(value: float) -> Measurements:
         return dataclasses.replace(row, **figures, finite=finite)
 
     strangers = (dataclasses.replace(healthy.skips[0], skip="stranger"),)
+    paths = tuple(dataclasses.replace(r, spectrum=ruined(r.spectrum, value)) for r in healthy.paths)
     alien = (dataclasses.replace(healthy.layers[0], layer="alien", depth=99, weights=0, dtype="float8"),)
     return dataclasses.replace(
         healthy,
         skips=(*[ruin(r, math.isfinite(value)) for r in healthy.skips], *strangers),
         layers=(*[ruin(r, math.isfinite(value)) for r in healthy.layers], *alien),
         losses=losses([value] * 3),
+        paths=paths,
     )
+
+
+def ruined(spectrum, value: float):
+    """A path spectrum in which every figure is ``value``."""
+    figures = {f.name: value for f in dataclasses.fields(spectrum) if f.type == "float"}
+    several = {name: (value,) * len(spectrum.lengths) for name in ("norms", "shares")}
+    return dataclasses.replace(spectrum, **figures, **several)
 
 
 def mixed() -> Measurements:
@@ -68,6 +87,9 @@ ODD = {
     "mixed": mixed(),
     "no graph": dataclasses.replace(healthy_residual(), graph=SkipGraph(())),
     "graph only": Measurements(residual_graph(12)),
+    "an empty spectrum": dataclasses.replace(
+        healthy_residual(), paths=path_rows(None, spectrum(9, 0.5, lengths=(), norms=(), shares=()))
+    ),
     "one step": dataclasses.replace(
         healthy_residual(), skips=skip_rows(["b0"], steps=[0]), layers=layer_rows(3, steps=[0])
     ),

@@ -34,6 +34,7 @@ def test_a_run_is_a_source():
         measured.losses,
         {0: measured.skips},
         {0: measured.layers},
+        paths={0: measured.paths},
     )
     assert diagnose(run) == diagnose(measured)
 
@@ -47,6 +48,7 @@ def test_a_path_is_a_source(tmp_path):
         writer.losses(measured.losses)
         writer.skip_rows(0, measured.skips)
         writer.layer_rows(0, measured.layers)
+        writer.paths(0, measured.paths)
         writer.commit()
     assert diagnose(tmp_path / "run.sg") == diagnose(str(tmp_path / "run.sg")) == diagnose(measured)
 

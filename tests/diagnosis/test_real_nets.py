@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import skipgrad as sg
+from skipgrad.core import MeasureError
 
 STEPS = 8
 
@@ -161,17 +163,27 @@ def entropy(out, y):
     return F.cross_entropy(out.flatten(0, -2), y.flatten())
 
 
+def measure_paths(ledger, model, graph, inputs, y, loss):
+    """The path spectrum, where there is one."""
+    if graph.count("add"):
+        with contextlib.suppress(MeasureError):
+            ledger.spectrum(sg.path_spectrum(model, graph, inputs, lambda out: loss(out, y)))
+
+
 def diagnosed(model, data=vectors, loss=entropy, steps: int = STEPS, optimizer=None, rate: float = 1e-2):
     """Findings of a few real steps, by code."""
     x, y = data()
     optimizer = optimizer(model.parameters()) if optimizer else torch.optim.SGD(model.parameters(), lr=rate)
     graph = sg.find(model, x)
+    first = (x,), y
     with sg.watch(model, graph, optimizer=optimizer) as ledger:
+        measure_paths(ledger, model, graph, *first, loss)
         for _ in range(steps):
             optimizer.zero_grad()
             loss(model(x), y).backward()
             optimizer.step()
             x, y = data()
+        measure_paths(ledger, model, graph, *first, loss)
     findings = {f.code: f for f in sg.diagnose(ledger)}
     for f in findings.values():
         print(f.code, f.state, f.severity, f.evidence, f.where[:2])
@@ -192,7 +204,9 @@ def adam(parameters):
 
 
 def test_healthy_pre_activation_resnet():
-    assert alarms(diagnosed(PreActResNet(), images, rate=0.05)) == set()
+    findings = diagnosed(PreActResNet(), images, rate=0.05)
+    assert alarms(findings) == set()
+    assert findings["SG011"].state == "passed"
 
 
 def test_healthy_pre_ln():
@@ -200,6 +214,7 @@ def test_healthy_pre_ln():
     assert alarms(findings) == set()
     assert findings["SG009"].state == "passed"
     assert findings["SG006"].state == "passed"
+    assert findings["SG011"].state == "passed"
 
 
 def test_healthy_plain_net_of_few_layers():
@@ -345,3 +360,56 @@ def test_sg010_logarithm_of_zero():
     findings = diagnosed(Residual(Block(64)), loss=loss)
     assert findings["SG010"].state == "found"
     assert findings["SG010"].evidence["first_step"] == 0
+
+
+def test_sg011_long_paths_of_branches_without_a_norm():
+    # Weights of twice He's size, so that every branch outweighs its skip many times over.
+    findings = diagnosed(Residual(*[Block(64, norm=False, gain=2.0) for _ in range(12)]), rate=1e-9)
+    assert (findings["SG011"].state, findings["SG011"].severity) == ("found", "warning")
+    assert findings["SG011"].evidence["mean_length"] > 9
+    assert findings["SG011"].where == ("blocks.0",)
+
+
+def test_sg011_the_same_net_with_norms_is_silent():
+    findings = diagnosed(Residual(*[Block(64, gain=2.0) for _ in range(12)]), rate=1e-3)
+    assert findings["SG011"].state == "passed"
+
+
+def test_sg011_branches_scaled_to_nothing():
+    findings = diagnosed(Residual(*[Block(64, 0.01) for _ in range(12)]))
+    assert (findings["SG011"].state, findings["SG011"].severity) == ("found", "warning")
+    assert findings["SG011"].evidence["share_past_all"] > 0.99
+
+
+def test_sg011_zero_init_is_silent():
+    model = Residual(*[Block(64) for _ in range(12)])
+    for block in model.blocks:
+        nn.init.zeros_(block.down.weight)
+    findings = diagnosed(model, rate=0.05)
+    assert findings["SG011"].state == "passed"
+    assert findings["SG011"].evidence["mean_length_at_start"] == 0
+
+
+class Against(nn.Module):
+    """x + F(x), F a linear map to −x/2: gradients through and past the branch are opposed."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.f = nn.Linear(width, width, bias=False)
+        with torch.no_grad():
+            nn.init.eye_(self.f.weight).mul_(-0.5)
+
+    def forward(self, x):
+        return x + self.f(x)
+
+
+def test_sg011_paths_that_cancel():
+    # c_k = C(8, k)·(−1/2)^k·g₀ and g = g₀/2^8: the norms add up to 1.5^8 / 0.5^8 of it, the signed mean is −8.
+    findings = diagnosed(Residual(*[Against(64) for _ in range(8)]), rate=1e-9)
+    assert (findings["SG011"].state, findings["SG011"].severity) == ("found", "info")
+    assert findings["SG011"].evidence["cancellation"] == pytest.approx(3**8, rel=1e-2)
+    assert findings["SG011"].evidence["mean_length"] == pytest.approx(-8, rel=1e-2)
+
+
+def test_sg011_cancelling_beyond_what_float32_can_tell():
+    assert diagnosed(Residual(*[Against(64) for _ in range(14)]), rate=1e-9)["SG011"].state == "skipped"

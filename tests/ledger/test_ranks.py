@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import skipgrad as sg
-from skipgrad.core import MeasureError, Measurements
+from skipgrad.core import MeasureError, Measurements, PathRow
 from skipgrad.ledger.ranks import combined
 
 WORLD = 2
@@ -175,3 +175,10 @@ def test_rows_that_a_rank_lacks_are_left_out_and_said(single: Measurements) -> N
     whole = combined([single, less], True, False)
     assert len(whole.skips) == len(less.skips)
     assert whole.notes == ("1 rows are not on every rank, and are left out",)
+
+
+def test_path_spectra_of_one_ranks_batch_are_left_out_and_said(single: Measurements) -> None:
+    rank = replace(single, paths=(PathRow(0, None, "odd"),))
+    whole = combined([rank, single], True, False)
+    assert whole.paths == ()
+    assert whole.notes == ("path spectra are of one rank's own batch, and are left out",)

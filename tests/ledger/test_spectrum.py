@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 import skipgrad as sg
 from ledger.path_nets import Drawn, Gated, example
-from skipgrad.core import BadInput, MeasureError
+from skipgrad.core import BadInput, MeasureError, PathRow
 from skipgrad.ledger.spectrum import sampled_spectrum
 
 NETS = ["Chain", "Nested", "Side", "Tied", "Products", "Fused", "Decoder", "Transformer", "InPlace"]
@@ -186,6 +187,36 @@ def test_inputs_by_name_and_watched_models() -> None:
         loss_fn(model(x=x, bias=bias)).backward()
     assert len(ledger.rows()) == len(graph)
     assert ledger.notes == []
+
+
+def test_a_ledger_takes_spectra_to_diagnose_and_to_write(tmp_path: Path) -> None:
+    model, inputs = example("Chain")
+    graph = sg.find(model, *inputs)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with sg.watch(model, graph, optimizer=optimizer, run=tmp_path / "run.db") as ledger:
+        first = sg.path_spectrum(model, graph, inputs, loss_fn)
+        ledger.spectrum(first)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_fn(model(*inputs)).backward()
+            optimizer.step()
+        last = sg.path_spectrum(model, graph, inputs, loss_fn)
+        ledger.spectrum(first)
+        ledger.spectrum(last)  # of several at one step the last counts
+    rows = (PathRow(0, first), PathRow(2, last))
+    assert ledger.measurements().paths == rows
+    assert sg.read_run(tmp_path / "run.db").paths == {0: rows}
+    assert len(ledger.rows()) == 2 * len(graph)
+    with pytest.raises(BadInput, match="a float"):
+        ledger.spectrum(0.5)  # type: ignore[arg-type]
+
+
+def test_the_longest_path() -> None:
+    model, inputs = example("Chain")
+    graph = sg.find(model, *inputs)
+    whole = sg.path_spectrum(model, graph, inputs, loss_fn)
+    assert whole.longest == whole.lengths[-1] == 4
+    assert sg.path_spectrum(model, graph, inputs, loss_fn, max_length=1).longest == whole.branches
 
 
 def test_a_graph_from_json_or_of_the_other_mode_is_traced_again() -> None:

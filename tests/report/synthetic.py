@@ -6,7 +6,20 @@ import math
 import random
 from dataclasses import replace
 
-from skipgrad.core import Cure, Finding, Layer, LayerRow, LossPoint, Run, Skip, SkipGraph, SkipRow, Trial
+from skipgrad.core import (
+    Cure,
+    Finding,
+    Layer,
+    LayerRow,
+    LossPoint,
+    PathRow,
+    PathSpectrum,
+    Run,
+    Skip,
+    SkipGraph,
+    SkipRow,
+    Trial,
+)
 
 STEPS = 200
 MEASURED = tuple(range(0, STEPS, 10))
@@ -41,6 +54,7 @@ NAMES = {
     "SG008": "Unscaled long skips",
     "SG009": "Growing stream",
     "SG010": "Non-finite values",
+    "SG011": "Paths too long or too short",
 }
 
 
@@ -150,6 +164,19 @@ def skip_rows(graph: SkipGraph, steps: tuple[int, ...] = MEASURED) -> tuple[Skip
     return tuple(rows)
 
 
+def spectrum(n: int, p: float, at: str = "layer1.0") -> PathSpectrum:
+    """Of n branches in a row, each with the share p of the gradient: a binomial."""
+    shares = tuple(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1))
+    norms = tuple(math.sqrt(s) for s in shares)
+    names = tuple(f"b{i}" for i in range(n))
+    return PathSpectrum(at, tuple(range(n + 1)), norms, shares, 0.0, 0.0, 1.0, n * p, 1e-7, n, names, dtype="float32")
+
+
+def paths(n: int, before: float, after: float, at: str = "layer1.0") -> tuple[PathRow, ...]:
+    """Before the first step and after the last."""
+    return (PathRow(0, spectrum(n, before, at)), PathRow(STEPS, spectrum(n, after, at)))
+
+
 def losses(trial: int, start: float, end: float, pace: float, seed: int, cost: float = 0.05) -> list[LossPoint]:
     rng = random.Random(seed)
     return [
@@ -159,7 +186,7 @@ def losses(trial: int, start: float, end: float, pace: float, seed: int, cost: f
 
 
 def findings(**found: tuple[str, tuple[str, ...], dict[str, object], str, tuple[str, ...]]) -> tuple[Finding, ...]:
-    """Ten checks: those named are found, the others passed but for two that could not judge."""
+    """All checks: those named are found, the others passed but for two that could not judge."""
     out = []
     for code, title in NAMES.items():
         if code in found:
@@ -231,7 +258,7 @@ def plain56() -> Run:
         layer_rows={0: layer_rows(graph, 1e-12), 40: layer_rows(cured, 0.3)},
         findings=found, cures=cures, graphs={40: cured},
         notes=("1 backward of 200 could not be matched to the trace and was left out",),
-        path="skipgrad-runs/plain56/run.db",
+        path="skipgrad-runs/plain56/run.db", paths={40: paths(27, 0.1, 0.15)},
     )  # fmt: skip
 
 
@@ -244,6 +271,7 @@ def healthy(graph: SkipGraph | None = None, model: str = "torchvision:resnet152"
         {**META, "model": model, "command": f"skipgrad check {model} --data digits"},
         graph, (trial,), tuple(losses(0, 2.4, 0.2, 0.03, 0)),
         skip_rows={0: skip_rows(graph)}, layer_rows={0: layer_rows(graph, 0.4)}, findings=findings(), path="run.db",
+        paths={0: paths(graph.count("add"), 0.26, 0.16)} if 0 < graph.count("add") < 100 else {},
     )  # fmt: skip
 
 
@@ -308,4 +336,6 @@ def hostile() -> Run:
     run = healthy(graph, evil)
     found = findings(SG001=("error", (evil,), {evil: evil, "ratio": 0.1}, evil, (evil,)))
     cure = Cure(evil, "helped", evil, 1.0, 2.0, 0.5, 0.5, (0.4, 0.6), (0.4, 0.6), 1.0, 2.0, 0.1, 0.1, 3, evil)
-    return replace(run, findings=found, cures=(cure,), notes=(evil,), meta={**run.meta, "data": evil, "fit": [evil]})
+    meta = {**run.meta, "data": evil, "fit": [evil]}
+    told = {0: (*paths(5, 0.3, 0.2, evil), PathRow(STEPS + 1, None, evil))}
+    return replace(run, findings=found, cures=(cure,), notes=(evil,), meta=meta, paths=told)

@@ -37,6 +37,16 @@ def test_the_verdict_and_marks_stand_on_the_first_screen(driver: Any, tmp_path: 
     assert bottom < 720
 
 
+def test_the_path_lengths_are_drawn_with_their_means(driver: Any, tmp_path: Path) -> None:
+    opened(driver, tmp_path, "plain56")
+    for name in ("paths-share", "paths-norm"):
+        drawn = driver.execute_script(
+            f"const c = document.querySelector('[data-chart=\"{name}\"]');"
+            "return ['.mark-line.role-mark path', '.mark-rule.role-mark line'].map(m => c.querySelectorAll(m).length)"
+        )
+        assert drawn == [2, 2]  # before the first step and after the last
+
+
 def widths(driver: Any) -> list[float]:
     return driver.execute_script(
         "return [...document.querySelectorAll('.arc .line')].map(p => +p.getAttribute('stroke-width'))"

@@ -151,7 +151,7 @@ def test_a_report_from_a_run_file_imports_no_torch(tmp_path: Path) -> None:
         for trial in run.trials:
             writer.trial(trial)
         for key, rows in run.layer_rows.items():
-            writer.layer_rows(key, rows).skip_rows(key, run.skip_rows.get(key, ()))
+            writer.layer_rows(key, rows).skip_rows(key, run.skip_rows.get(key, ())).paths(key, run.paths.get(key, ()))
         writer.graph(run.graphs[40], trial=40).note(run.notes[0])
     subprocess.run([sys.executable, "-c", _REPORT, tmp_path / "run.db", tmp_path / "r.html"], check=True)
     written = replace(run, path=str(tmp_path / "run.db"))

@@ -49,7 +49,7 @@ def test_evidence_says_what_it_is_relative_to() -> None:
 def test_a_healthy_run_is_called_healthy_and_unjudged_checks_are_not_called_passed() -> None:
     p = parts(synthetic.healthy())
     assert p.verdict.state == "passed"
-    assert "all 8 checks that could judge it passed" in p.verdict.sentence
+    assert "all 9 checks that could judge it passed" in p.verdict.sentence
     states = {m.code: m.state for m in p.marks}
     assert states["SG008"] == "not applicable"
     assert states["SG009"] == "skipped"

@@ -23,6 +23,8 @@ from skipgrad.core import (
     LayerRow,
     LossPoint,
     OutputError,
+    PathRow,
+    PathSpectrum,
     RunFileError,
     Skip,
     SkipGraph,
@@ -37,6 +39,9 @@ GRAPH = SkipGraph(
     model="toy",
 )
 ROW = SkipRow(0, 0, "nan", 1.0, 2.0, 3.0, 1.5, 1.0, 2.0, 0.5, 0.25, 1e-17)
+SPECTRUM = PathSpectrum(
+    "nan", (0, 1), (0.8, 0.6), (0.64, 0.36), 0.0, 0.0, 1.5, 0.36, 1e-7, 1, ("nan",), ("cat",), ("odd",), "float32"
+)
 LAYER = LayerRow(0, "nan", 0, 1.0, 2.0, None, None, None, None, 64, "float32")
 
 
@@ -49,6 +54,7 @@ def test_every_record_comes_back(tmp_path: Path) -> None:
         writer.trial(Trial(0, None, 0.1, 3, 10, measured=True)).trial(Trial(1, "x", 0.1, 3, 10))
         writer.losses([LossPoint(0, 0, 2.5, 0.1), LossPoint(1, 0, 2.25, 0.2)])
         writer.skip_rows(0, [ROW]).layer_rows(0, [LAYER])
+        writer.paths(0, [PathRow(10, None, "first try"), PathRow(10, SPECTRUM), PathRow(0, None, "odd")])
         writer.findings([replace(finding, code="SG002"), finding]).cures([cure]).note("odd").note("odd")
         writer.meta(state="done")
     run = read_run(path)
@@ -59,6 +65,8 @@ def test_every_record_comes_back(tmp_path: Path) -> None:
     assert run.losses == (LossPoint(0, 0, 2.5, 0.1), LossPoint(1, 0, 2.25, 0.2))
     assert run.skip_rows == {0: (ROW,)}
     assert run.layer_rows == {0: (LAYER,)}
+    assert run.paths == {0: (PathRow(0, None, "odd"), PathRow(10, SPECTRUM))}
+    assert run.measurements().paths == run.paths[0]
     assert run.findings == (finding, replace(finding, code="SG002"))  # in order of code
     assert run.cures == (cure,)
     assert run.notes == ("odd",)
@@ -262,3 +270,18 @@ def test_two_writers_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(OutputError, match="another process is writing"):
             second.note("too much")
         second.close()
+
+
+def test_a_file_from_before_path_spectra_were_kept_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    with RunWriter.create(path) as writer:
+        writer.skip_rows(0, [ROW])
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE paths")
+    connection.commit()
+    connection.close()
+    assert read_run(path).paths == {}
+    with RunWriter.append(path) as writer:
+        writer.paths(0, [PathRow(1, SPECTRUM)])
+    assert read_run(path).paths == {0: (PathRow(1, SPECTRUM),)}
+    assert read_run(path).skip_rows == {0: (ROW,)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Sequence
@@ -16,11 +17,11 @@ from torch import nn
 from skipgrad._version import __version__
 from skipgrad.check.folder import REPORT, RUN, drop_empty, make_folder, set_aside
 from skipgrad.check.options import CheckOptions, CheckResult, Progress
-from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipgradError, SkipGraph, Trial, ending
+from skipgrad.check.paths import WHAT, path_row
+from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipGraph, Trial, ending
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
 from skipgrad.ledger import Feed, Ledger, watch
-from skipgrad.ledger.spectrum import path_spectrum
 from skipgrad.models import Workload, fit
 from skipgrad.remedies import REMEDIES, remedy, treat
 from skipgrad.report import write_html
@@ -80,7 +81,6 @@ class _Check:
         self.path = self.folder / RUN
         self.report = self.folder / REPORT
         self.committed = 0.0
-        self.paths: dict[str, Any] = {}
 
     def run(self) -> CheckResult:
         options = self.options
@@ -162,7 +162,7 @@ class _Check:
     def _measured(
         self, workload: Workload, trial: Trial, prepare: Prepare | None, stage: str, graph: SkipGraph | None = None
     ) -> Ledger:
-        """One trial with the ledger on, its rows written as they come; path lengths too where a graph is given."""
+        """One trial with the ledger on, its rows and its gradient by path length written as they come."""
         settings = replace(self.settings, lr=trial.rate, seed=trial.seed)
         every = max(1, settings.steps // MEASURED_STEPS)
         kept: list[Ledger] = []
@@ -171,12 +171,22 @@ class _Check:
         self.writer.trial(trial)
 
         def observe(model: nn.Module, optimizer: torch.optim.Optimizer) -> AbstractContextManager[Any]:
-            if graph is not None:
-                models.append(model)
-                self._paths(workload, graph, model, "first")
+            models.append(model)
             kept.append(watch(model, optimizer=optimizer, every=every))
             feeds.append(kept[0].feed())
+            paths(0)
             return kept[0]
+
+        def paths(step: int) -> None:
+            row = path_row(workload, models[0], step, self.options.device, graph)
+            if row is None:
+                return
+            if row.spectrum is None:
+                when = "after the last step" if step else "before the first step"
+                who = f", with {trial.remedy}" if trial.remedy else ""
+                self.writer.note(f"{WHAT}, {when}{who}: not measured: {row.reason}")
+            kept[0].spectrum_at(row)
+            self.writer.paths(trial.id, [row])
 
         def write() -> None:
             new = feeds[0].take()
@@ -186,6 +196,9 @@ class _Check:
         def on_step(point: LossPoint) -> None:
             self.writer.losses([point])
             write()
+            # Now, as the remedy under trial is undone when the trial ends.
+            if point.step + 1 == settings.steps and math.isfinite(point.loss):
+                paths(settings.steps)
             self.progress(stage, point.step + 1, settings.steps, f"loss {point.loss:.4g}")
 
         try:
@@ -196,8 +209,6 @@ class _Check:
                 write()
             raise
         write()
-        if graph is not None and result.trial.state == "done":
-            self._paths(workload, graph, models[0], "last")
         self.writer.trial(result.trial)
         ledger = kept[0]
         for point in result.losses:
@@ -206,24 +217,6 @@ class _Check:
             self.writer.graph(ledger.graph, trial=trial.id)
         self.writer.commit()
         return ledger
-
-    def _paths(self, workload: Workload, graph: SkipGraph, model: nn.Module, when: str) -> None:
-        """The mean length of the gradient's paths, before the first or after the last step, on the example batch."""
-        if not graph.count("add"):
-            return
-        batch = workload.example.to(torch.device(self.options.device))
-        if batch.args and batch.kwargs:
-            self.writer.note("length of the gradient's paths: not measured: inputs by position and by name at once")
-            return
-        try:
-            spectrum = path_spectrum(
-                model, graph, batch.args or batch.kwargs, lambda out: workload.loss(out, batch), max_length=0
-            )
-        except SkipgradError as error:
-            self.writer.note(f"length of the gradient's paths, {when} step: not measured: {error.received or error}")
-            return
-        self.paths |= {"at": spectrum.at, "branches": spectrum.branches, when: spectrum.mean_length}
-        self.writer.meta(paths=self.paths)
 
     def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str]) -> None:
         lines: dict[str, str] = {}

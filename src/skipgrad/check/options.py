@@ -80,6 +80,7 @@ class CheckResult:
                 "graph": (self.run.graph or SkipGraph(())).to_dict(),
                 "steps": self.run.meta.get("steps"),
                 "losses": [p.loss for p in measured.losses],
+                "paths": self.run.path_records(),
                 "findings": [asdict(f) for f in self.run.findings],
                 "cures": [asdict(c) for c in self.run.cures],
                 "fit": self.run.meta.get("fit"),

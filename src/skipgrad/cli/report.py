@@ -34,6 +34,7 @@ def report(run: RunPath, /, *, out: Out = None, json: Json = False) -> int:
     if json:
         told = {"findings": [asdict(f) for f in record.findings], "cures": [asdict(c) for c in record.cures]}
         state = record.meta.get("state")
+        told["paths"] = record.path_records()
         print_json({"schema": SCHEMA, "run": str(path), "report": str(page), "state": state, **told})
     else:
         terminal(replace(record, meta={**record.meta, "report": str(page)}), answer_console())

@@ -18,6 +18,7 @@ from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unkno
 from skipgrad.core.registry import Registry, nearest
 from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, SourceRow, Thinned, Trial
 from skipgrad.core.sources import SourceShares, source_shares
+from skipgrad.core.spectrum import PathRow, PathSpectrum
 
 __all__ = [
     "BadInput",
@@ -34,6 +35,8 @@ __all__ = [
     "ModelError",
     "Other",
     "OutputError",
+    "PathRow",
+    "PathSpectrum",
     "Registry",
     "RemedyRefused",
     "Run",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from skipgrad.core.graph import SkipGraph
+from skipgrad.core.spectrum import PathRow
 
 Severity = Literal["info", "warning", "error"]
 State = Literal["found", "passed", "not applicable", "skipped"]
@@ -252,6 +253,7 @@ class Run:
         notes: what was not understood or left out.
         thinned: by trial id, those of which not all steps are given.
         path: the file it was read from.
+        paths: the gradient by path length, by trial id.
     """
 
     meta: dict[str, Any]
@@ -266,6 +268,7 @@ class Run:
     notes: tuple[str, ...] = ()
     thinned: dict[int, Thinned] = field(default_factory=dict)
     path: str = ""
+    paths: dict[int, tuple[PathRow, ...]] = field(default_factory=dict)
 
     def measurements(self, trial: int | None = None) -> Measurements:
         """What the ledger of one trial recorded; of the patient's measured trial when none is named."""
@@ -274,7 +277,12 @@ class Run:
             trial = measured[0] if measured else (self.trials[0].id if self.trials else 0)
         graph = self.graphs.get(trial, self.graph) or SkipGraph(())
         losses = tuple(p for p in self.losses if p.trial == trial)
-        return Measurements(graph, self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ()), losses, self.notes)
+        skips, layers = self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ())
+        return Measurements(graph, skips, layers, losses, self.notes, self.paths.get(trial, ()))
+
+    def path_records(self) -> list[dict[str, Any]]:
+        """The gradient by path length as plain data, a record for each trial and step it was asked for at."""
+        return [{"trial": trial, **row.to_dict()} for trial, rows in self.paths.items() for row in rows]
 
 
 @dataclass(frozen=True)
@@ -287,6 +295,7 @@ class Measurements:
         layers: layer rows.
         losses: may be empty (a loss is not the ledger's to see).
         notes: what could not be measured.
+        paths: the gradient by path length, in order of steps; empty unless somebody asked for it.
     """
 
     graph: SkipGraph
@@ -294,6 +303,7 @@ class Measurements:
     layers: tuple[LayerRow, ...] = ()
     losses: tuple[LossPoint, ...] = ()
     notes: tuple[str, ...] = ()
+    paths: tuple[PathRow, ...] = ()
 
     def steps(self) -> list[int]:
         """The steps measured, ascending."""
@@ -305,4 +315,5 @@ class Measurements:
             self,
             skips=tuple(r for r in self.skips if r.step == step),
             layers=tuple(r for r in self.layers if r.step == step),
+            paths=tuple(r for r in self.paths if r.step == step),
         )

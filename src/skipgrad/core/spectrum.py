@@ -74,6 +74,19 @@ class PathSpectrum:
         """JSON; `from_json` reads it back to an equal record."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
+    @property
+    def longest(self) -> int:
+        """The length of the longest path; the number of branches where it was not measured."""
+        # A gradient that goes past all branches leaves nothing over, whatever the lengths asked for.
+        return self.lengths[-1] if self.complete and len(self.lengths) > 1 else self.branches
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PathSpectrum:
+        """Makes one of what `to_dict` gave."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data).items()}
+        values.pop("unsigned_mean_length", None)
+        return cls(**values)
+
     @classmethod
     def from_json(cls, text: str) -> PathSpectrum:
         """Reads what `to_json` wrote.
@@ -82,16 +95,36 @@ class PathSpectrum:
             BadInput: text that is not such JSON.
         """
         try:
-            data: dict[str, Any] = json.loads(text)
-            data.pop("unsigned_mean_length")
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-            return cls(**values)
+            return cls.from_dict(json.loads(text))
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise BadInput(
                 "reading a PathSpectrum",
                 received=f"text that is none ({type(error).__name__}: {error})",
                 todo="pass what PathSpectrum.to_json() wrote",
             ) from error
+
+
+@dataclass(frozen=True)
+class PathRow:
+    """The path spectrum of a net in training, at one moment.
+
+    Attributes:
+        step: how many steps the optimizer had taken; 0 is before the first.
+        spectrum: what was measured; None where it could not be.
+        reason: why not.
+    """
+
+    step: int
+    spectrum: PathSpectrum | None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, the spectrum's as `PathSpectrum.to_dict` gives it."""
+        return {
+            "step": self.step,
+            "spectrum": None if self.spectrum is None else self.spectrum.to_dict(),
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from skipgrad.core import (
     LossPoint,
     Measurements,
     ModelError,
+    PathRow,
+    PathSpectrum,
     SkipGraph,
     SkipRow,
     SourceRow,
@@ -77,6 +79,7 @@ class Ledger:
         self._patch: ForwardPatch | None = None
         self._busy = False
         self._named: dict[str, nn.Parameter] | None = None
+        self._paths: dict[int, PathRow] = {}  # by step
         self._listeners: list[Listener] = []
 
     @property
@@ -150,6 +153,23 @@ class Ledger:
         """The same, for a step that is over."""
         self._kept.add_loss(point)
 
+    def spectrum(self, spectrum: PathSpectrum) -> None:
+        """Adds what `sg.path_spectrum` measured at this step to what is diagnosed and, inside the watch, written."""
+        if not isinstance(spectrum, PathSpectrum):
+            raise BadInput(
+                "adding a path spectrum to a ledger",
+                received=f"a {type(spectrum).__name__}",
+                todo="pass what sg.path_spectrum(…) returned",
+            )
+        self._steps.flush()
+        self.spectrum_at(PathRow(self._steps.number, spectrum))
+
+    def spectrum_at(self, row: PathRow) -> None:
+        """The same, for a step that is over."""
+        self._paths[row.step] = row
+        if self._writer is not None:
+            self._writer.paths(0, [row])
+
     def on_rows(self, listener: Listener) -> Ledger:
         """Calls ``listener(skip_rows, layer_rows, losses)`` after each step, and at the end, with what is new."""
         self._listeners.append(listener)
@@ -221,7 +241,9 @@ class Ledger:
     def measurements(self) -> Measurements:
         """`rows`, `layers` and all losses, as `sg.diagnose` takes them."""
         rows, layers = tuple(self.rows()), tuple(self.layers())
-        return Measurements(self.graph or SkipGraph(()), rows, layers, tuple(self._kept.losses), tuple(self.notes))
+        paths = tuple(self._paths[step] for step in sorted(self._paths))
+        losses, notes = tuple(self._kept.losses), tuple(self.notes)
+        return Measurements(self.graph or SkipGraph(()), rows, layers, losses, notes, paths)
 
     def reduced(self, group: Any = None, *, mean: bool = True) -> Measurements:
         """What one process with the whole batch would have measured; a collective call that every rank makes.

@@ -54,12 +54,15 @@ def combined(parts: list[Measurements], mean: bool, sharded: bool) -> Measuremen
     notes = list(dict.fromkeys(n for p in parts for n in p.notes))
     if lost or lost_layers:
         notes.append(f"{len(lost) + len(lost_layers)} rows are not on every rank, and are left out")
+    if any(p.paths for p in parts):
+        notes.append("path spectra are of one rank's own batch, and are left out")
     return replace(
         parts[0],
         skips=tuple(_skip(rows, share) for rows in skips),
         layers=tuple(_layer(rows, share, sharded) for rows in layers),
         losses=parts[0].losses,
         notes=tuple(notes),
+        paths=(),
     )
 
 

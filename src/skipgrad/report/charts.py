@@ -14,6 +14,7 @@ import altair as alt
 from skipgrad.report.depth import DepthCurves
 from skipgrad.report.heat import HeatMap
 from skipgrad.report.losses import LossCurves
+from skipgrad.report.paths import AFTER, BEFORE, PathCurves
 
 PATIENT = "var(--patient)"
 # The winner first; no two of them red and green, and each has its own dash as well.
@@ -58,7 +59,9 @@ _POWER = "'10' + " + reduce(
 HEAT_SCHEME = "cividis"  # made for eyes that do not tell red from green
 
 
-def charts(depth: DepthCurves, heat: HeatMap | None, losses: LossCurves) -> tuple[dict[str, Any], dict[str, Any]]:
+def charts(
+    depth: DepthCurves, heat: HeatMap | None, losses: LossCurves, paths: PathCurves
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Specifications by the place they go to, and datasets by name."""
     specs: dict[str, alt.TopLevelMixin] = {}
     data: dict[str, Any] = {}
@@ -75,6 +78,11 @@ def charts(depth: DepthCurves, heat: HeatMap | None, losses: LossCurves) -> tupl
         for axis in ("step", "seconds"):
             specs[f"loss-{axis}"] = _loss(losses, axis)
         data["losses"] = losses.points
+    if paths.points:
+        specs["paths-share"] = _paths(paths, "share", "signed", "share of the gradient, ⟨c_k, g⟩ / ‖g‖²")
+        specs["paths-norm"] = _paths(paths, "norm", "unsigned", "share of the norms, ‖c_k‖ / Σ‖c_k‖")
+        data["paths"] = paths.points
+        data["path-means"] = [m for m in paths.means if m["unsigned"] is not None]
     out = {}
     for name, chart in specs.items():
         spec = chart.to_dict()
@@ -223,6 +231,52 @@ def _loss(losses: LossCurves, axis: str) -> alt.TopLevelMixin:
             rule.mark_rule(color="var(--soft)", strokeDash=[2, 3]).encode(y=alt.Y("best:Q", scale=scale, title=title)),
         )
     return alt.layer(*layers).properties(width="container", height=240)
+
+
+def _paths(paths: PathCurves, what: str, mean: str, title: str) -> alt.TopLevelMixin:
+    who = list(dict.fromkeys(p["who"] for p in paths.points))
+    when = [w for w in (BEFORE, AFTER) if any(p["when"] == w for p in paths.points)]
+    axis = alt.Axis(grid=False, tickMinStep=1, format="d")
+    means = [m[mean] for m in paths.means if m["unsigned"] is not None]
+    domain = [min(0, *means), max(paths.longest, *means)]
+    scale = alt.Scale(domain=domain, nice=False, padding=6)
+    x = alt.X("length:Q", title="path length: branches the gradient came through", axis=axis, scale=scale)
+    shares = [p[what] for p in paths.points]
+    # A share a little below zero is no reason for a band of nothing under the axis.
+    low = min(0.0, *shares) if min(shares) < -0.02 * max(shares) else 0.0
+    y_scale = alt.Scale(domain=[low, 1.05 * max(shares)], nice=bool(low), clamp=True)
+    y = alt.Y(f"{what}:Q", title=title, axis=alt.Axis(format="%"), scale=y_scale)
+    colours = [PATIENT if w == "patient" else CURES[0] for w in who]  # a patient without skips is not among them
+    colour = alt.Color("who:N", title=None, scale=alt.Scale(domain=who, range=colours))
+    dashes = [[1, 0] if w == AFTER else [4, 4] for w in when]
+    dash = alt.StrokeDash("when:N", title=None, scale=alt.Scale(domain=when, range=dashes))
+    lines = (
+        alt.Chart(alt.NamedData(name="paths")).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
+    )
+    tooltips = [
+        alt.Tooltip("who:N", title="net"),
+        alt.Tooltip("when:N", title="measured"),
+        alt.Tooltip("length:Q", title="branches"),
+        alt.Tooltip("share:Q", title="share of the gradient", format=".2%"),
+        alt.Tooltip("norm:Q", title="share of the norms", format=".2%"),
+    ]
+    hover = _hover("paths").encode(x=x, y=y, tooltip=tooltips)
+    marks = (
+        alt.Chart(alt.NamedData(name="path-means"))
+        .mark_rule(strokeWidth=1.2, opacity=0.75)
+        .encode(
+            x=alt.X(f"{mean}:Q", scale=scale, axis=axis, title="path length: branches the gradient came through"),
+            color=colour,
+            strokeDash=dash,
+            tooltip=[
+                alt.Tooltip("who:N", title="net"),
+                alt.Tooltip("when:N", title="measured"),
+                alt.Tooltip("signed:Q", title="signed mean length", format=".3f"),
+                alt.Tooltip("unsigned:Q", title="unsigned mean length", format=".3f"),
+            ],
+        )
+    )
+    return alt.layer(marks, lines, hover).properties(width="container", height=220)
 
 
 def _sane_top(losses: LossCurves) -> float:

@@ -33,6 +33,13 @@ _SPELT: dict[str, tuple[str, Callable[[float], str]]] = {
     "norm_gain": ("gain of a norm on the trunk", times),
     "shortcut_product": ("product of the shortcuts' gains", times),
     "outer_to_inner_gradient": ("gradient of the outer long skip / the inner", times),
+    "mean_length": ("signed mean path length, in branches", value),
+    "unsigned_mean_length": ("unsigned mean path length", value),
+    "mean_length_at_start": ("signed mean before the first step", value),
+    "longest_path": ("branches on the longest path", value),
+    "share_past_all": ("share of the gradient past all branches", units.percent),
+    "cancellation": ("Σ‖c_k‖ / ‖g‖, 1 where no paths cancel", times),
+    "residual": ("error of the parts' sum, relative to the gradient", units.percent),
     "inner_to_outer_rms": ("RMS of the inner long skip / the outer", times),
 }
 

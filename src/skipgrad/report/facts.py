@@ -11,7 +11,7 @@ from skipgrad.report.text import clean, figure, plural, value
 # What has a place of its own in the report; other entries of the meta are listed after them.
 _KNOWN = (
     *("model", "data", "fit", "command", "seed", "steps", "batch_size", "optimizer", "lr", "device", "precision"),
-    *("versions", "state", "report", "started", "error", "paths"),
+    *("versions", "state", "report", "started", "error"),
 )
 
 

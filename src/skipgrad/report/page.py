@@ -48,7 +48,7 @@ def render(p: Parts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    specs, data = charts(p.depth, p.heat, p.losses)
+    specs, data = charts(p.depth, p.heat, p.losses, p.paths)
     return environment.get_template("page.html.j2").render(
         p=p,
         shapes=SHAPES,

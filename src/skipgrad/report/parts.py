@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from skipgrad.core import Run
 from skipgrad.report.cards import Card, CureRow, cards, cure_rows
@@ -11,7 +11,7 @@ from skipgrad.report.facts import facts, missing, not_understood
 from skipgrad.report.heat import HeatMap, heat_map
 from skipgrad.report.losses import LossCurves, loss_curves
 from skipgrad.report.marks import Mark, marks
-from skipgrad.report.paths import path_sentence
+from skipgrad.report.paths import PathCurves, path_curves
 from skipgrad.report.strips import Strips, strips
 from skipgrad.report.subjects import subjects, winner
 from skipgrad.report.text import clean, short, value
@@ -41,7 +41,7 @@ class Parts:
         missing: what this run lacks.
         report: where the page is, as the run recorded it.
         thinned: of which steps rows are missing because the run was too long to keep all; empty when none are.
-        paths: how long the paths are that the gradient takes; empty when it was not measured.
+        paths: how long the paths are that the gradient takes; without a sentence when that was not measured.
     """
 
     title: str
@@ -61,7 +61,7 @@ class Parts:
     missing: tuple[str, ...]
     report: str
     thinned: tuple[str, ...] = ()
-    paths: str = ""
+    paths: PathCurves = field(default_factory=PathCurves)
 
 
 def parts(run: Run) -> Parts:
@@ -87,5 +87,5 @@ def parts(run: Run) -> Parts:
         missing=missing(run),
         report=value(run.meta.get("report") or ""),
         thinned=thinned(run),
-        paths=path_sentence(run),
+        paths=path_curves(run),
     )

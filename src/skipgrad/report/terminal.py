@@ -12,15 +12,17 @@ from skipgrad.report.depth import DepthCurves
 from skipgrad.report.losses import LossCurves
 from skipgrad.report.marks import SHAPES
 from skipgrad.report.parts import Parts, parts
+from skipgrad.report.paths import PathCurves
 from skipgrad.report.strip_svg import Scale
 from skipgrad.report.strips import Strip, Strips
 from skipgrad.report.subjects import share
-from skipgrad.report.text import figure, sample
+from skipgrad.report.text import figure, plural, sample
 
 _STYLES = {"error": "bold magenta", "warning": "yellow", "info": "cyan", "passed": "blue"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _GRAPH = 60  # columns of a strip
 MOST_FINDINGS, MOST_CURES, MOST_LINES = 3, 4, 4
+MOST = 37  # lines before the last two: under 40 with them
 
 
 def terminal(run: Run, console: Console) -> None:
@@ -44,7 +46,7 @@ def _lines(p: Parts, width: int) -> list[Text]:
     out = _verdict(p, width)
     at = f" at step {p.strips.steps[0]}; one column a layer or skip, input at the left" if p.strips.steps else ""
     out += [Text(), Text.assemble(("Where does the gradient go?", "bold"), (at, "dim")), *_strips(p.strips)]
-    out += [Text(f"  {line}") for line in textwrap.wrap(_flat(p.paths), max(20, width - 2))[:2]]
+    out += _paths(p.paths, width)
     out += [Text(), Text("How does it change with depth and time?", "bold")]
     out += [
         Text(f"  {line}", "dim")
@@ -54,6 +56,8 @@ def _lines(p: Parts, width: int) -> list[Text]:
     out += [*_depth(p.depth), *_losses(p.losses)]
     out += [Text(), Text("What do I do now?", "bold"), *_actions(p, width)]
     out += [Text(), *_record(p)]
+    while len(out) > MOST and (blank := [i for i, line in enumerate(out) if not line.plain]):
+        del out[blank[-1]]  # air goes before anything that is said
     return out
 
 
@@ -63,12 +67,12 @@ def _verdict(p: Parts, width: int) -> list[Text]:
     shape = SHAPES.get(p.verdict.state, "?")
     out = [Text.assemble((f"{shape} " if i == 0 else "  ", style), line) for i, line in enumerate(sentence[:5])]
     if p.marks:
-        row = Text("  ")
+        row = Text()
         for m in p.marks:
             if row.cell_len + len(m.code) + 4 > width:
                 out.append(row)
-                row = Text("  ")
-            row.append(f"{m.shape} {_flat(m.code)}  ", _STYLES.get(m.state, "dim"))
+                row = Text()
+            row.append(f"  {m.shape} {_flat(m.code)}", _STYLES.get(m.state, "dim"))
         states = dict.fromkeys(m.state for m in p.marks)
         out += [row, Text("  " + "   ".join(f"{SHAPES.get(s, '?')} {s}" for s in states), "dim")]
     if p.missing:
@@ -103,6 +107,17 @@ def _shares(strip: Strip) -> list[float]:
 def _spark(heights: list[float]) -> str:
     """Blocks for shares of one; a space for none."""
     return "".join(" " if h <= 0 else _BLOCKS[min(7, int(h * 8))] for h in sample(heights, _GRAPH))
+
+
+def _paths(paths: PathCurves, width: int) -> list[Text]:
+    nets = []
+    for who in dict.fromkeys(m["who"] for m in paths.means):
+        own = [m for m in paths.means if m["who"] == who]
+        means = " to ".join(figure(m["signed"], 2) for m in own)
+        n = own[0]["branches"]
+        nets.append(f"{_flat(who)} {means} of {f'{n:,}' if nets else plural(n, 'branch', 'branches')}")
+    line = f"mean path length, first to last step: {'; '.join(nets)}"
+    return [Text(f"  {part}") for part in textwrap.wrap(line, max(20, width - 2))[:2]] if nets else []
 
 
 def _depth(depth: DepthCurves) -> list[Text]:

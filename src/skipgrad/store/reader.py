@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from skipgrad.core import BadInput, Cure, Finding, LayerRow, LossPoint, Run, RunFileError, SkipGraph, SkipRow, Trial
+from skipgrad.core import (
+    BadInput,
+    Cure,
+    Finding,
+    LayerRow,
+    LossPoint,
+    PathRow,
+    PathSpectrum,
+    Run,
+    RunFileError,
+    SkipGraph,
+    SkipRow,
+    Trial,
+)
 from skipgrad.store import schema
 from skipgrad.store.block_rows import BlockRows, read_blocks
 from skipgrad.store.cells import NAN, figure, loads
@@ -105,6 +118,7 @@ def _read(connection: sqlite3.Connection, path: Path, all_kept: bool) -> Run:
         losses=tuple(losses.values()),
         skip_rows=blocks.skips,
         layer_rows=blocks.layers,
+        paths=_paths(rows("paths", "trial", "step", "row")) if "paths" in tables else {},
         findings=tuple(
             sorted(
                 (_finding(text) for text in dict(rows("findings", "code", "finding")).values()), key=lambda f: f.code
@@ -153,6 +167,16 @@ def _row(record: type[_RowT], cells: tuple[Any, ...]) -> _RowT:
     if NAN in cells:  # rare; names are left alone, a layer may be called "nan"
         cells = tuple(figure(c) if "float" in str(f.type) else c for f, c in zip(fields(record), cells, strict=True))
     return record(*cells[:-1], finite=bool(cells[-1]))
+
+
+def _paths(cursor: sqlite3.Cursor) -> dict[int, tuple[PathRow, ...]]:
+    kept: dict[int, dict[int, PathRow]] = {}
+    for trial, step, text in cursor:
+        data = loads(text)
+        told = data["spectrum"]
+        spectrum = None if told is None else PathSpectrum.from_dict(told)
+        kept.setdefault(trial, {})[step] = PathRow(step, spectrum, data["reason"])
+    return {trial: tuple(rows[step] for step in sorted(rows)) for trial, rows in kept.items()}
 
 
 def _finding(text: str) -> Finding:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from skipgrad.core import Cure, Finding, LayerRow, LossPoint, OutputError, SkipGraph, SkipRow, Trial
+from skipgrad.core import Cure, Finding, LayerRow, LossPoint, OutputError, PathRow, SkipGraph, SkipRow, Trial
 from skipgrad.core.files import unwritable
 from skipgrad.store import schema
 from skipgrad.store.blocks import BlockWriter
@@ -23,9 +23,9 @@ class RunWriter:
     """Writes one run file; made by `create` or `append`, used as a context manager.
 
     Records are only ever added; a later one supersedes an earlier one of the same key (trials by id, findings by
-    code, cures by remedy, rows by trial, step and name). What was added is on disk, and visible to readers, after
-    `commit`. On leaving the ``with`` block, by an exception too, everything is committed and the file is closed;
-    the run's state is the caller's to mark (``writer.meta(state="interrupted")``).
+    code, cures by remedy, rows by trial, step and name, path spectra by trial and step). What was added is on disk, and
+    visible to readers, after `commit`. On leaving the ``with`` block, by an exception too, everything is committed and
+    the file is closed; the run's state is the caller's to mark (``writer.meta(state="interrupted")``).
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, doing: str) -> None:
@@ -119,6 +119,11 @@ class RunWriter:
         """Layer rows of one trial; they stay with the skip rows of their step."""
         self._blocks.add(trial_id, LAYERS, tuple(rows))
         return self
+
+    def paths(self, trial_id: int, rows: Iterable[PathRow]) -> RunWriter:
+        """The gradient by path length of one trial; a later row supersedes an earlier one of its step."""
+        cells = [(trial_id, row.step, dumps(row.to_dict())) for row in rows]
+        return self._many("paths", ("trial", "step", "row"), cells)
 
     def findings(self, findings: Iterable[Finding]) -> RunWriter:
         """What was diagnosed."""

@@ -12,6 +12,7 @@ from skipgrad.diagnosis.checks import (
     sg008_unscaled_long_skips,
     sg009_growing_stream,
     sg010_non_finite,
+    sg011_path_length,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "sg008_unscaled_long_skips",
     "sg009_growing_stream",
     "sg010_non_finite",
+    "sg011_path_length",
 ]
