@@ -23,6 +23,7 @@ def watch(
     steps: int = 0,
     *,
     sources: bool = False,
+    layers: bool = True,
 ) -> Ledger:
     """Measures, while it is entered, what the gradient does at every skip and every weighted layer.
 
@@ -40,6 +41,7 @@ def watch(
         steps: how many steps you mean to make, so that ``skipgrad watch`` can say how long it will take.
         sources: measures each source of a concatenation of several by itself, too (`Ledger.sources`). It reads the
             gradients there once more, and keeps one row a source; the run file does not hold them.
+        layers: measures the weighted layers, too; without, only the skips, at about half the cost.
 
     Returns:
         The `Ledger`, a context manager.
@@ -58,4 +60,4 @@ def watch(
         >>> len(ledger.rows())
         8
     """
-    return Ledger(model, graph, optimizer, every, run, steps, sources=sources)
+    return Ledger(model, graph, optimizer, every, run, steps, sources=sources, layers=layers)

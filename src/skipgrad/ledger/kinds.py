@@ -24,6 +24,7 @@ class Kinds:
         graph: the skips to measure, if they are known.
         note: takes what could not be measured.
         sources: of a concatenation of several, each is measured by itself, too.
+        layers: the weighted layers are measured, too.
 
     Attributes:
         graph: the skips watched; None until the first mode is made when none was given.
@@ -40,12 +41,13 @@ class Kinds:
         note: Callable[[str], None],
         *,
         sources: bool = False,
+        layers: bool = True,
     ) -> None:
         self.graph = graph
         self.modes: dict[Any, TapMode] = {}
         self.given_up: set[Any] = set()
         self.sharded = False
-        self._sources = sources
+        self._sources, self._layers = sources, layers
         self._called, self._inner, self._note = called, inner, note
         self._failed: dict[Any, Plan] = {}  # the last plan of a kind of forward that its run did not keep to
 
@@ -81,7 +83,7 @@ class Kinds:
         hidden: frozenset[tuple[str, int]] = frozenset()
         if not isinstance(self._inner, torch.fx.GraphModule):  # whose calls are all Python's
             hidden = frozenset(n.call for n in found.trace.nodes if n.below and n.call is not None)
-        plan = make_plan(found, only, hidden=hidden, sources=self._sources)
+        plan = make_plan(found, only, hidden=hidden, sources=self._sources, layers=self._layers)
         if hidden and plan.refused and not plan.skips:
             where = ", ".join(n or "the model itself" for n in scripted(self._inner)[:4]) or "a compiled extension"
             raise MeasureError(

@@ -64,9 +64,11 @@ class Ledger:
         steps: int = 0,
         *,
         sources: bool = False,
+        layers: bool = True,
     ) -> None:
         check_arguments(model, graph, every, steps)
         check_switch("sources", sources)
+        check_switch("layers", layers)
         self.notes: list[str] = []
         self._user_model = model
         self._inner = unwrap(model)
@@ -74,7 +76,7 @@ class Ledger:
         self._run, self._planned = run, steps
         self._writer: RunWriter | None = None
         self._kept = Kept(self._note)
-        self._kinds = Kinds(model, self._inner, graph, self._note, sources=sources)
+        self._kinds = Kinds(model, self._inner, graph, self._note, sources=sources, layers=layers)
         self._steps = Steps(optimizer, every, self._kept, self._note, self._step_over)
         self._patch: ForwardPatch | None = None
         self._busy = False

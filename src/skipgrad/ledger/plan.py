@@ -149,6 +149,7 @@ def make_plan(
     *,
     hidden: frozenset[tuple[str, int]] = frozenset(),
     sources: bool = False,
+    layers: bool = True,
 ) -> Plan:
     """The plan for measuring the skips of a trace.
 
@@ -157,6 +158,7 @@ def make_plan(
         only: names of the skips wanted; all when None.
         hidden: calls of the trace that a run does not make in Python.
         sources: of a concatenation of several, each is measured by itself, too.
+        layers: the weighted layers are measured, too.
     """
     plan = Plan(hidden=hidden)
     wide = any(n.dtype == torch.float64 for n in found.trace.nodes if n.role == "activation")
@@ -168,7 +170,7 @@ def make_plan(
             _plan_skip(plan, found, name, match, sources=sources)
         except _Refused as reason:
             plan.refused[name] = str(reason)
-    for depth, (name, node) in enumerate(found.layers):
+    for depth, (name, node) in enumerate(found.layers if layers else ()):
         if node.call is None or node.inplace or node.dtype.is_complex or node.call in hidden:
             continue
         shapes = {n.params[0]: n.shape for n in found.trace.nodes if n.op == "param"}

@@ -61,6 +61,7 @@ class _Group:
     parts: list[list[Tensor]] = field(default_factory=list)
     kept: bool = False
     graded: bool = False
+    zeros: bool = False  # there were gradients that are zero
 
     def row(self, number: int) -> tuple[Tensor, list[Tensor]]:
         """Row 0, of weights, or row 1, of gradients; and its part for each weight."""
@@ -136,9 +137,11 @@ class WeightWatch:
             _torch._foreach_copy_([parts[k] for _, k, _ in found], [sample(g) for g in whole])
             sizes = _torch._foreach_norm(whole, 2, group.wide)
             row.eq_(0)  # from here on: 1 where the gradient is zero
-            counts = _torch._foreach_norm([parts[k] for _, k, _ in found])
+            counts = _counted(row, [parts[k] for _, k, _ in found])
+            group.zeros = bool(counts)
             numbers = torch.stack([t.to(group.wide) for t in (*sizes, *counts)]).tolist()
-            for (w, _, g), size, zero in zip(found, numbers, numbers[len(found) :], strict=False):
+            zero_counts = numbers[len(found) :] or [0.0] * len(found)
+            for (w, _, g), size, zero in zip(found, numbers, zero_counts, strict=False):
                 if not SAFE[0] < size < SAFE[1]:
                     size, fine = norm_of([g])
                     finite[w.layer] = finite.get(w.layer, True) and fine
@@ -177,12 +180,14 @@ class WeightWatch:
                 looked[w.layer] += w.sampled
             if group.graded:
                 row.eq_(0)
-                unmoved = _torch._foreach_norm(parts)
-                row.mul_(group.row(1)[0])
-                ungraded = _torch._foreach_norm(parts)  # those that stayed and had no gradient
-                counts = torch.stack([*unmoved, *ungraded]).tolist()
+                unmoved = _counted(row, parts)
+                if unmoved and group.zeros:
+                    row.mul_(group.row(1)[0])
+                    unmoved += _torch._foreach_norm(parts)  # those that stayed and had no gradient
+                counts = torch.stack(unmoved).tolist() if unmoved else []
                 for k, w in enumerate(group.weights):
-                    still[w.layer] += round(counts[k] ** 2) - round(counts[len(parts) + k] ** 2)
+                    ungraded = counts[len(parts) + k] if len(counts) > len(parts) else 0.0
+                    still[w.layer] += round(counts[k] ** 2) - round(ungraded**2) if counts else 0
             group.kept = group.graded = False
         for layer, entry in stats.items():
             if not looked[layer]:
@@ -212,6 +217,16 @@ class WeightWatch:
                 norms[w.layer] = math.hypot(norms[w.layer], size)
             group.kept = keep
         return norms
+
+
+def _counted(row: Tensor, parts: list[Tensor]) -> list[Tensor]:
+    """The root of the number of ones in each part of a row of zeros and ones; nothing where there are none at all.
+
+    Off a CPU it is not looked at, as that would stop the device.
+    """
+    if row.device.type == "cpu" and not float(row.sum()):
+        return []
+    return list(_torch._foreach_norm(parts))
 
 
 def _local(t: Tensor) -> Tensor:
