@@ -111,11 +111,12 @@ def memory_of(net: str, names: dict[str, list[str]], given: argparse.Namespace) 
     for variant, group in asked.items():
         say(f"{net}: memory of {variant}")
         job = {**common(given), "net": net, "group": group, "variant": variant, "steps": _MEMORY_STEPS}
-        cuda = given.device.startswith("cuda")
-        got = [
-            answer({**job, "memory": kind}, given)
-            for kind in ["live"] + ["resident"] * (0 if cuda else _RESIDENT_TIMES)
-        ]
+        kinds = ["live"] + ["resident"] * (0 if given.device.startswith("cuda") else _RESIDENT_TIMES)
+        got: list[dict[str, Any]] = []
+        for kind in kinds:
+            got.append(answer({**job, "memory": kind}, given))
+            if "bytes" not in got[-1]:
+                break
         why = next((g[key] for g in got for key in ("failed", "died") if key in g), None)
         if why is not None:
             rows[variant] = {"failed": why}

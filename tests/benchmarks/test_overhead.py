@@ -268,6 +268,7 @@ def test_plain_memory_is_measured_once_and_failures_are_kept(script: Any, monkey
     assert rows == {"plain": full, "module hooks": full, "wandb.watch": died}
     assert asked.count(("plain", "live")) == 1
     assert asked.count(("plain", "resident")) == 3
+    assert ("wandb.watch", "resident") not in asked  # it has failed once
 
 
 # -- the script ----------------------------------------------------------------------------------------------------
