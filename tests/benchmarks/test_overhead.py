@@ -308,7 +308,9 @@ def test_the_whole_of_it(tmp_path: Path, modules: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--rounds", "0"], "give a whole number of at least 1"),
+        (["--threads", "0"], "give a whole number of at least 1"),
+        (["--rounds", "some"], "give a whole number of at least 0"),
+        (["--rounds", "0"], "leaves nothing to do"),
         (["--python-for-peer", "cockpit"], "give GROUP=PYTHON"),
         (["--python-for-peer", "wandbb=/bin/python"], "there is no such group"),
         (["--models", "resnet19"], "resnet19"),
