@@ -39,7 +39,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +111,12 @@ def memory_of(net: str, names: dict[str, list[str]], given: argparse.Namespace) 
     for variant, group in asked.items():
         say(f"{net}: memory of {variant}")
         job = {**common(given), "net": net, "group": group, "variant": variant, "steps": _MEMORY_STEPS}
-        cuda = given.device.startswith("cuda")
-        got = [
-            answer({**job, "memory": kind}, given)
-            for kind in ["live"] + ["resident"] * (0 if cuda else _RESIDENT_TIMES)
-        ]
+        kinds = ["live"] + ["resident"] * (0 if given.device.startswith("cuda") else _RESIDENT_TIMES)
+        got: list[dict[str, Any]] = []
+        for kind in kinds:
+            got.append(answer({**job, "memory": kind}, given))
+            if "bytes" not in got[-1]:
+                break
         why = next((g[key] for g in got for key in ("failed", "died") if key in g), None)
         if why is not None:
             rows[variant] = {"failed": why}
@@ -173,11 +174,15 @@ def peer_python(text: str) -> tuple[str, str]:
     return group, python
 
 
-def at_least_one(text: str) -> int:
-    """A number of rounds or threads."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
-    return int(text)
+def at_least(least: int) -> Callable[[str], int]:
+    """Reads a whole number from `least` on."""
+
+    def read(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least {least}")
+        return int(text)
+
+    return read
 
 
 def main() -> None:
@@ -187,8 +192,8 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", choices=peers, default=peers, metavar="GROUP")
     parser.add_argument("--compiled", action="store_true", help="the ledger on models under torch.compile, too")
     parser.add_argument("--memory", action="store_true", help="peak memory, too")
-    parser.add_argument("--rounds", type=at_least_one, default=15)
-    parser.add_argument("--threads", type=at_least_one, default=1)
+    parser.add_argument("--rounds", type=at_least(0), default=15, help="0 with --memory: no times")
+    parser.add_argument("--threads", type=at_least(1), default=1)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--python-for-peer", type=peer_python, action="append", default=[], metavar="GROUP=PYTHON")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds a group may take on one net")
@@ -199,13 +204,15 @@ def main() -> None:
     for group, _ in given.python_for_peer:
         if group not in peers:
             parser.error(f"--python-for-peer {group}=…: there is no such group; there are {', '.join(peers)}")
+    if not given.rounds and not given.memory:
+        parser.error("--rounds 0 leaves nothing to do without --memory")
     begun, before = time.perf_counter(), load()
     nets = {}
     for name in given.models:
         net = NETS[name]
         nets[name] = {
             "words": f"{name}: {net.smoke if given.smoke else net.words}",
-            "times": times_of(name, given),
+            "times": times_of(name, given) if given.rounds else {},
             "memory": memory_of(name, {g: list(GROUPS[g].variants) for g in given.variants}, given)
             if given.memory
             else {},

@@ -268,6 +268,7 @@ def test_plain_memory_is_measured_once_and_failures_are_kept(script: Any, monkey
     assert rows == {"plain": full, "module hooks": full, "wandb.watch": died}
     assert asked.count(("plain", "live")) == 1
     assert asked.count(("plain", "resident")) == 3
+    assert ("wandb.watch", "resident") not in asked  # it has failed once
 
 
 # -- the script ----------------------------------------------------------------------------------------------------
@@ -307,7 +308,9 @@ def test_the_whole_of_it(tmp_path: Path, modules: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--rounds", "0"], "give a whole number of at least 1"),
+        (["--threads", "0"], "give a whole number of at least 1"),
+        (["--rounds", "some"], "give a whole number of at least 0"),
+        (["--rounds", "0"], "leaves nothing to do"),
         (["--python-for-peer", "cockpit"], "give GROUP=PYTHON"),
         (["--python-for-peer", "wandbb=/bin/python"], "there is no such group"),
         (["--models", "resnet19"], "resnet19"),
