@@ -54,7 +54,8 @@ class Tape(TorchFunctionMode):
         if not outs:
             return out
         call = None
-        if name not in ("__get__", "__set__", "__delete__"):
+        given = [t.is_floating_point() or t.is_complex() for t in tensors_in((args, kwargs))]
+        if name not in ("__get__", "__set__", "__delete__") and (any(given) or not given):
             call = (name, self.counts[name])
             self.counts[name] += 1
         # A list may grow after the call it was given to.

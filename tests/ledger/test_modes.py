@@ -590,3 +590,21 @@ def test_an_encoder_of_torchs_own_is_measured_when_it_is_trained() -> None:
     with sg.watch(model) as ledger:
         F.mse_loss(model(x), torch.zeros(2, 4, 8)).backward()
     assert len(ledger.rows()) == 2
+
+
+def test_arithmetic_on_positions_is_not_counted() -> None:
+    """transformers makes more of it under a compiler than without."""
+
+    class Placed(Tower):
+        def forward(self, x: Tensor) -> Tensor:
+            places = torch.arange(len(x))
+            if torch.compiler.is_compiling():
+                places = places + 1 + 1 - 2
+            return super().forward(x + 0.1 * places.to(x.dtype)[:, None])
+
+    expected = rows_of(Placed().eval(), once).rows()
+    torch._dynamo.reset()
+    called = torch.compile(Placed().eval(), backend="aot_eager", fullgraph=True)
+    ledger = rows_of(called, once)
+    assert ledger.notes == []
+    same(ledger.rows(), expected)

@@ -83,7 +83,9 @@ def compared(made: Made, dtype: torch.dtype, digits: float) -> sg.Ledger:
     for name, answer in expected.items():
         for column, value in answer.items():
             least = digits if column == "cosine" else 0
-            assert getattr(rows[name], column) == pytest.approx(value, rel=digits, abs=least), (name, column)
+            # The sizes of x and F(x) are those of a sample where the tensors are large.
+            most = 0.05 if column in ("x_rms", "branch_rms") else digits
+            assert getattr(rows[name], column) == pytest.approx(value, rel=most, abs=least), (name, column)
     return ledger
 
 

@@ -20,9 +20,20 @@ from skipgrad.finder.build import Found, build
 from skipgrad.finder.rules import NO_RULES, Rules
 from skipgrad.finder.run import is_tracing, is_training, signature, trace
 from skipgrad.finder.target import as_module, built_up, name_of, unwrap
-from skipgrad.finder.trace import describe
+from skipgrad.finder.trace import describe, is_counted
 
-__all__ = ["NO_RULES", "Found", "Rules", "find", "find_built", "find_in_call", "is_tracing", "signature", "unwrap"]
+__all__ = [
+    "NO_RULES",
+    "Found",
+    "Rules",
+    "find",
+    "find_built",
+    "find_in_call",
+    "is_counted",
+    "is_tracing",
+    "signature",
+    "unwrap",
+]
 
 
 def find(model: Any, /, *args: Any, rules: Rules = NO_RULES, **kwargs: Any) -> SkipGraph:

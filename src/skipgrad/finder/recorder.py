@@ -32,7 +32,7 @@ from skipgrad.finder.calls import (
 from skipgrad.finder.meta import without_arithmetic
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
-from skipgrad.finder.trace import Node, Trace, tensors_in
+from skipgrad.finder.trace import Node, Trace, is_counted, tensors_in
 
 UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
 _FUSED = ("addcmul", "addmm", "baddbmm", "addbmm", "addmv")  # an add and a product in one call
@@ -145,7 +145,8 @@ class Recorder(TorchFunctionMode):
             return self._attribute(func, raw, args, kwargs)
         if self._silent:
             out = func(*args, **kwargs)
-            self._count(raw, args[0] if raw == "__setitem__" else out)
+            if is_counted(args, kwargs):
+                self._count(raw, args[0] if raw == "__setitem__" else out)
             return out
         given = list(tensors_in((args, kwargs)))
         op = table.canonical(raw)
@@ -164,9 +165,10 @@ class Recorder(TorchFunctionMode):
             out = list(out)
         results = args[0] if raw == "__setitem__" else out
         changed = changed_by(raw, func, args, given, versions)
-        number = self._count(raw, results)
-        if number is not None:
-            call = None if self._apart else (raw, number)
+        counted = is_counted(args, kwargs)
+        number = self._count(raw, results) if counted else None
+        if number is not None or (not counted and any(True for _ in tensors_in(results))):
+            call = None if self._apart or number is None else (raw, number)
             self._record(op, call, given, changed, results, kwargs, args, rule)
         return iter(out) if raw == "__iter__" else out
 
@@ -215,7 +217,7 @@ class Recorder(TorchFunctionMode):
             self._apart -= 1
             self._entered -= 1
             self._within.discard(op)
-        if not self._apart:
+        if not self._apart and is_counted(args, kwargs):
             self._count(raw, out)
         return out
 
@@ -390,16 +392,19 @@ class Recorder(TorchFunctionMode):
     @contextlib.contextmanager
     def functions(self) -> Iterator[None]:
         """Sees the results of ``torch.autograd.Function``s, whose insides may be hidden from torch (NumPy, kernels)."""
-        recorder, before = self, torch.autograd.Function.__dict__["apply"]
+        # Who keeps the ``apply`` found meanwhile (torch does) is not to keep the recorder, which holds a forward.
+        recorders, before = [self], torch.autograd.Function.__dict__["apply"]
 
         def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return recorder._function(cls.__name__, before.__get__(None, cls), args, kwargs)
+            run = before.__get__(None, cls)
+            return recorders[0]._function(cls.__name__, run, args, kwargs) if recorders else run(*args, **kwargs)
 
         torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
         try:
             yield
         finally:
             torch.autograd.Function.apply = before
+            recorders.clear()
 
     def _function(self, name: str, run: Any, args: Any, kwargs: Any) -> Any:
         if self._inside or not self._entered:

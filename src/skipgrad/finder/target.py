@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from skipgrad.core import BadInput, ModelError
-from skipgrad.finder.trace import describe, mapped
+from skipgrad.finder.trace import describe, is_counted, mapped
 
 _DEPTH = 3  # how deep modules are looked for in what a function holds: lists of lists, objects of objects
 
@@ -132,12 +132,24 @@ def exported_paths(model: nn.Module) -> dict[tuple[str, int], str]:
     for node in model.graph.nodes:
         if node.op != "call_function" or not _makes_tensor(node.meta.get("val")):
             continue
+        if not is_counted(tuple(_value(model, n) for n in node.all_input_nodes), {}):
+            continue
         raw = getattr(node.target, "__name__", str(node.target))
         stack = node.meta.get("nn_module_stack")
         if stack:
             out[raw, seen[raw]] = list(stack.values())[-1][0].removeprefix("L['self'].").removeprefix("L['self']")
         seen[raw] += 1
     return out
+
+
+def _value(model: nn.Module, node: torch.fx.Node) -> Any:
+    """What a node of a program holds, as far as is written down."""
+    if "val" in node.meta or node.op != "get_attr":
+        return node.meta.get("val")
+    value: Any = model
+    for name in str(node.target).split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def _makes_tensor(value: Any) -> bool:

@@ -128,6 +128,33 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
             yield from tensors_in(getattr(value, f.name))
 
 
+def is_counted(args: Any, kwargs: Any) -> bool:
+    """Whether a call has a number: not when all it is given are whole numbers and truth values.
+
+    Such calls work on positions and masks; transformers makes other ones of them under a compiler.
+    """
+    return _held(args) + _held(kwargs) not in (1, 2)
+
+
+def _held(value: Any) -> int:
+    """3 or more when there is a tensor of real or complex numbers, 1 when there are only others, 0 when there is none.
+
+    A compiler reads this, too: plain loops.
+    """
+    if isinstance(value, torch.Tensor):
+        return 3 if value.dtype.is_floating_point or value.dtype.is_complex else 1
+    held = 0
+    if isinstance(value, (list, tuple)):
+        for v in value:
+            held = max(held, _held(v))
+            if held == 3:
+                break
+    elif isinstance(value, dict):
+        for v in value.values():
+            held = max(held, _held(v))
+    return held
+
+
 def mapped(value: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """The same structure with every tensor of `tensors_in` replaced; containers are new ones, other values the same."""
     if isinstance(value, torch.Tensor):

@@ -151,7 +151,7 @@ class Kinds:
             found: Found | None = self.graph.trace if self.graph is not None else None
             rules = found.trace.rules if found is not None else NO_RULES
             # Hooks that are about (a checkpoint around the whole model) are not to see what the trace saves.
-            with torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+            with torch.autograd.graph.saved_tensors_hooks(_without_graph, _as_it_is):
                 return find_in_call(self._inner, args, kwargs, how=how, rules=rules)
         finally:
             TapMode.paused = False
@@ -161,6 +161,12 @@ def _but_for_dtypes(key: Any) -> Any:
     """A signature without dtypes: mixed precision casts what it is given."""
     spec, leaves, training = key
     return spec, tuple(leaf[0] if isinstance(leaf, tuple) else leaf for leaf in leaves), training
+
+
+def _without_graph(value: torch.Tensor) -> torch.Tensor:
+    """What a node saves. A result kept as it is would keep the very node that keeps it, for good."""
+    with torch._C.DisableTorchFunction():
+        return value.detach()
 
 
 def _as_it_is(value: Any) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._guards import CompileContext
 from torch.overrides import TorchFunctionMode
 
+from skipgrad.finder import is_counted
 from skipgrad.ledger.arrivals import Arrivals
 from skipgrad.ledger.node_hooks import Learned, NodeHooks
 from skipgrad.ledger.plan import Plan, Site
@@ -86,7 +87,7 @@ class TapMode(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         sites = self.sites.get(name)
-        if sites is None or TapMode.paused:
+        if sites is None or TapMode.paused or not is_counted(args, kwargs):
             return func(*args, **kwargs)
         if self.compiled and not torch.compiler.is_compiling() and _inside_compiler():
             return func(*args, **kwargs)

@@ -13,9 +13,9 @@ CHUNK = 256
 BLOCK = 1 << 16
 # Between these, squares of the elements that matter are far from the ends of float32's range.
 SAFE = (1e-12, 1e15)
-# Of a tensor with more than SMALL elements, so many evenly spaced blocks of so many neighbours can stand for all.
-SMALL = 1 << 15
-BLOCKS, NEIGHBOURS = 1024, 16
+# Evenly spaced blocks of so many neighbours (a line of a core's cache) can stand for a tensor that has twice as many
+# elements as they have together.
+NEIGHBOURS = 16
 _kept = threading.local()
 
 
@@ -31,13 +31,13 @@ def flat(t: Tensor) -> Tensor:
     return t.as_strided((t.numel(),), (1,))
 
 
-def sample(t: Tensor) -> Tensor:
-    """The elements that stand for a tensor, in the order of memory: all of a small one."""
+def sample(t: Tensor, blocks: int) -> Tensor:
+    """The elements that stand for a tensor, in the order of memory: so many blocks of a large one, all of a small one."""
     row = flat(t)
-    if row.numel() <= SMALL:
+    if row.numel() <= 2 * blocks * NEIGHBOURS:
         return row
     # A little less than evenly: blocks that fell into step with a tensor's rows would all be of the same channel.
-    return row.as_strided((BLOCKS, NEIGHBOURS), (row.numel() // BLOCKS - 7, 1), row.storage_offset())
+    return row.as_strided((blocks, NEIGHBOURS), (row.numel() // blocks - 7, 1), row.storage_offset())
 
 
 def plain_norm(t: Tensor) -> Tensor:

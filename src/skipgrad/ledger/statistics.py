@@ -24,6 +24,8 @@ OUT_WIDTH = 4
 Spec = tuple[tuple[str, tuple[int, int, int, int] | None], ...]
 Row = list[float] | Tensor
 Square = float | Tensor
+# Of x and of F, for their size in the forward: 65,536 elements of a larger tensor.
+BLOCKS = 4096
 
 
 def gathered(
@@ -96,7 +98,7 @@ def mean_square(x: Tensor, wide: torch.dtype) -> float | Tensor:
     x = x.detach()
     if not looked_at(x):
         return plain_norm(x.to(wide) if x.dtype != wide else x).square() / max(1, x.numel())
-    some = sample(x)
+    some = sample(x, BLOCKS)
     return torch.linalg.vector_norm(some, dtype=wide).item() ** 2 / max(1, some.numel())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skipgrad.ledger.norms import BLOCKS, NEIGHBOURS, SAFE, norm_of, sample
+from skipgrad.ledger.norms import NEIGHBOURS, SAFE, norm_of, sample
 
 _torch: Any = torch  # whose types leave out the functions on lists
 
@@ -32,6 +32,8 @@ class WeightStats:
     finite: bool
 
 
+# Copying and comparing every weight of a big net would cost more than its step: 16,384 stand for a larger one.
+BLOCKS = 1024
 # A large weight's norm is that of its sample times what the two differed by so many readings ago at most.
 RENEWED = 100
 
@@ -105,7 +107,7 @@ class WeightWatch:
                 whole = _local(param)
                 wide = torch.float64 if whole.dtype == torch.float64 else torch.float32
                 group = groups.setdefault((whole.device, wide), _Group(wide, whole.device))
-                group.weights.append(_Weight(layer, param, whole.numel(), sample(whole).numel()))
+                group.weights.append(_Weight(layer, param, whole.numel(), sample(whole, BLOCKS).numel()))
                 self._dtypes.setdefault(layer, str(param.dtype).removeprefix("torch."))
                 self._many[layer] = self._many.get(layer, 0) + whole.numel()
         self._groups = list(groups.values())
@@ -134,7 +136,7 @@ class WeightWatch:
             if len(found) < len(group.weights):
                 row.zero_()
             group.graded = True
-            _torch._foreach_copy_([parts[k] for _, k, _ in found], [sample(g) for g in whole])
+            _torch._foreach_copy_([parts[k] for _, k, _ in found], [sample(g, BLOCKS) for g in whole])
             sizes = _torch._foreach_norm(whole, 2, group.wide)
             row.eq_(0)  # from here on: 1 where the gradient is zero
             counts = _counted(row, [parts[k] for _, k, _ in found])
@@ -172,7 +174,7 @@ class WeightWatch:
             if not group.kept:
                 continue
             row, parts = group.row(0)
-            _torch._foreach_sub_(parts, [sample(_local(w.param)) for w in group.weights])
+            _torch._foreach_sub_(parts, [sample(_local(w.param), BLOCKS) for w in group.weights])
             sizes = torch.stack(_torch._foreach_norm(parts)).tolist()
             for k, w in enumerate(group.weights):
                 size = sizes[k] if SAFE[0] < sizes[k] < SAFE[1] else norm_of([parts[k]])[0]
@@ -203,7 +205,7 @@ class WeightWatch:
         for group in self._groups:
             whole = [_local(w.param) for w in group.weights]
             _, parts = group.row(0)
-            _torch._foreach_copy_(parts, [sample(t) for t in whole])
+            _torch._foreach_copy_(parts, [sample(t, BLOCKS) for t in whole])
             numbers = torch.stack(_torch._foreach_norm(parts)).tolist()
             for w, t, part, number in zip(group.weights, whole, parts, numbers, strict=True):
                 size = number if SAFE[0] < number < SAFE[1] else norm_of([part])[0]

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from skipgrad.finder import Found
 from skipgrad.finder.state import restored
-from skipgrad.finder.trace import Node, mapped, tensors_in
+from skipgrad.finder.trace import Node, is_counted, mapped, tensors_in
 from skipgrad.ledger.patch import ForwardPatch
 
 SEED = 0  # of dropout and the like: the same masks at every look
@@ -79,7 +79,7 @@ class _Glance(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         sites = self.places.sites.get(name)
-        if sites is None:
+        if sites is None or not is_counted(args, kwargs):
             return func(*args, **kwargs)
         number, turn = self.counts.get(name, 0), self._turn
         self.counts[name], self._turn = number + 1, turn + 1

@@ -10,6 +10,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from skipgrad.core import MeasureError
+from skipgrad.finder import is_counted
 from skipgrad.finder.trace import mapped, tensors_in
 from skipgrad.ledger.spectrum.cuts import Cut, cut
 from skipgrad.ledger.spectrum.places import Places, Site
@@ -57,7 +58,7 @@ class CutMode(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", None) or str(func)
         sites = self.places.sites.get(name)
-        if sites is None:
+        if sites is None or not is_counted(args, kwargs):
             return func(*args, **kwargs)
         number = self._counts.get(name, 0)
         self._counts[name] = number + 1
