@@ -3,9 +3,10 @@
     python benchmarks/overhead.py [--models NET …] [--variants GROUP …] [--compiled] [--memory] [--rounds 15]
         [--threads 1] [--device cpu|cuda] [--python-for-peer GROUP=PYTHON] [--smoke] [--json] [--out FILE]
 
-Nets: resnet20, resnet50 (torchvision), vit-s (timm), gpt2 (transformers). Groups of variants: ``ledger`` (every step
-and every 10th), ``hooks`` (register_full_backward_hook), ``torchlens-watch``, ``torchlens-trace``, ``wandb``,
-``cockpit``; with ``--compiled`` the ledger again, on models under torch.compile. The optimizer is SGD with momentum.
+Nets: resnet20, resnet50 (torchvision), vit-s (timm), gpt2 (transformers). Groups of variants: ``ledger`` (every step,
+every 10th, every step without the layers), ``hooks`` (register_full_backward_hook), ``torchlens-watch``,
+``torchlens-trace``, ``wandb``, ``cockpit``; with ``--compiled`` the ledger again, on models under torch.compile. The
+optimizer is SGD with momentum.
 
 Each group has a fresh process for each net, because torchlens puts functions of its own in the place of torch's for
 good, wandb starts a service beside the process and cockpit extends modules: nobody else is to pay for that. Each has

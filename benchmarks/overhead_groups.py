@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from overhead_peers import CockpitEconomy, CockpitNorms, TorchlensTrace, TorchlensWatch, WandbLog, WandbWatch
-from overhead_variants import Adapted, Hooks, HooksAdapted, Ledger, Ledger10, Variant, without_inplace
+from overhead_variants import Adapted, Hooks, HooksAdapted, Ledger, Ledger10, LedgerSkips, Variant, without_inplace
 from torch import nn
 
 
@@ -55,6 +55,7 @@ GROUPS: dict[str, Group] = {
             **_PLAIN,
             "ledger, every step": Entry(Ledger, goal=1.03),
             "ledger, every 10th": Entry(Ledger10, goal=1.005),
+            "ledger, skips only": Entry(LedgerSkips, goal=1.03),
         },
         steps=10,
     ),

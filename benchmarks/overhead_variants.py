@@ -64,11 +64,12 @@ class Ledger(Variant):
     """`sg.watch` at every step, or at every n-th."""
 
     every = 1
+    layers = True
 
     def enter(self) -> None:
         import skipgrad as sg
 
-        self.ledger = sg.watch(self.call, optimizer=self.optimizer, every=self.every)
+        self.ledger = sg.watch(self.call, optimizer=self.optimizer, every=self.every, layers=self.layers)
         self.ledger.__enter__()
 
     def gave(self) -> str:
@@ -88,6 +89,12 @@ class Ledger10(Ledger):
     """`sg.watch` at every 10th step."""
 
     every = 10
+
+
+class LedgerSkips(Ledger):
+    """`sg.watch` at every step, without the layers."""
+
+    layers = False
 
 
 class Adapted(Variant):

@@ -287,7 +287,7 @@ def test_the_whole_of_it(tmp_path: Path, modules: Any) -> None:
     result = json.loads(done.stdout)
     net = result["nets"]["resnet20"]
     rows = {row["variant"]: row for row in net["times"]["ledger"]["rows"]}
-    assert list(rows) == ["plain", "plain again", "ledger, every step", "ledger, every 10th"]
+    assert list(rows) == ["plain", "plain again", "ledger, every step", "ledger, every 10th", "ledger, skips only"]
     assert all(len(row["wall"]) == 2 and min(row["wall"]) > 0 for row in rows.values())
     # Three steps to warm up and two rounds of ten: of 23 steps every 10th is three.
     assert rows["ledger, every step"]["gave"] == "3 skips, 8 layers x 23 of 23 steps"

@@ -32,7 +32,7 @@ def flat(t: Tensor) -> Tensor:
 
 
 def sample(t: Tensor, blocks: int) -> Tensor:
-    """The elements that stand for a tensor, in the order of memory: so many blocks of a large one, all of a small one."""
+    """The elements that stand for a tensor, in the order of memory: blocks of a large one, all of a small one."""
     row = flat(t)
     if row.numel() <= 2 * blocks * NEIGHBOURS:
         return row
@@ -97,11 +97,11 @@ def pair(s: Tensor, b: Tensor) -> tuple[float, float, float, float] | None:
     if not looked_at(s) or s.stride() != b.stride():
         return None
     row_s, row_b = flat(s), flat(b)
-    both = _scratch(s.dtype)
+    both = _scratch(s.dtype, min(BLOCK, row_s.numel()))
     squares = [0.0, 0.0, 0.0, 0.0]
     for start in range(0, row_s.numel(), BLOCK):
         block_s, block_b = row_s[start : start + BLOCK], row_b[start : start + BLOCK]
-        block = both if block_s.numel() == BLOCK else both[: block_s.numel()]
+        block = both if block_s.numel() == both.numel() else both[: block_s.numel()]
         torch.add(block_s, block_b, out=block)
         squares[0] += torch.dot(block_s, block_s).item()
         squares[1] += torch.dot(block_b, block_b).item()
@@ -112,11 +112,11 @@ def pair(s: Tensor, b: Tensor) -> tuple[float, float, float, float] | None:
     return math.sqrt(squares[0]), math.sqrt(squares[1]), math.sqrt(squares[2]), squares[3]
 
 
-def _scratch(dtype: torch.dtype) -> Tensor:
-    """Room for one block, the same at every call: fresh memory costs more than what is written to it."""
+def _scratch(dtype: torch.dtype, many: int) -> Tensor:
+    """Room for a block, the same at every call: fresh memory costs more than what is written to it."""
     rooms: dict[torch.dtype, Tensor] = _kept.__dict__.setdefault("rooms", {})
-    if dtype not in rooms:
-        rooms[dtype] = torch.empty(BLOCK, dtype=dtype)
+    if dtype not in rooms or rooms[dtype].numel() < many:
+        rooms[dtype] = torch.empty(many, dtype=dtype)
     return rooms[dtype]
 
 
