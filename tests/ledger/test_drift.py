@@ -282,7 +282,9 @@ def exported() -> tuple[nn.Module, Any]:
 
 
 @pytest.mark.parametrize(
-    ("make", "merges", "pairs"), [(vit, 4, 3), (gpt2, 4, 3), (encoder, 4, 3), (exported, 3, 0)], ids=lambda v: str(v)
+    ("make", "merges", "pairs"),
+    [(vit, 4, 3), (gpt2, 4, 3), (encoder, 4, 3), (exported, 3, 0)],
+    ids=lambda v: getattr(v, "__name__", str(v)),
 )
 def test_real_models(make: Callable[[], tuple[nn.Module, Any]], merges: int, pairs: int) -> None:
     torch.manual_seed(0)
