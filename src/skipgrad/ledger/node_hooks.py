@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch._C._autograd import _get_sequence_nr as _sequence_number
 
 from skipgrad.ledger.arrivals import LEAF, Arrivals
 from skipgrad.ledger.plan import Plan, Site, Wants
-from skipgrad.ledger.slot_taps import first_of, with_first
+from skipgrad.ledger.slot_taps import first_of
 from skipgrad.ledger.statistics import mean_square
 from skipgrad.ledger.taps import Tap
 
@@ -103,14 +103,8 @@ class NodeHooks:
         node: Any = None if y is None else y.grad_fn
         if y is None or node is None:
             wants = None
-        elif wants is not None:
-            if not self._begin(wants.taps, y):
-                return None
-            if site.wanted and node._sequence_nr() < self._before:  # it returned what it was given
-                node = None
-                y = cast(Any, Tap.apply(y))
-                y.grad_fn.register_prehook(self._relay(wants))
-                out, wants = with_first(out, y), None
+        elif wants is not None and not self._begin(wants.taps, y):
+            return None
         here: list[tuple[int, Wants]] = []
         uses, self._uses = self._uses, []
         for use in uses:
