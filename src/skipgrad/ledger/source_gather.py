@@ -14,6 +14,7 @@ from torch.autograd import Function
 
 from skipgrad.ledger.norms import SAFE
 from skipgrad.ledger.sources import Group
+from skipgrad.ledger.statistics import total_of
 
 # Columns of a source's row: those of a gather's up to DOT, and whether the group is as wide as it was in the trace.
 SOURCE_SEEN = 7
@@ -44,7 +45,7 @@ def _resized(shape: tuple[int, ...], dim: int, size: int) -> tuple[int, ...]:
 
 def source_rows(group: Group, grads: tuple[Tensor | None, ...], wide: torch.dtype, device: torch.device) -> Tensor:
     """(sources, columns): figures of the slices of a group's gradients."""
-    totals = [_total(group, grads, role, wide) for role in "SB"]
+    totals = [total_of(grads, group.spec, role, wide) for role in "SB"]
     if any(t is not None and t.shape[group.dim] != sum(group.widths) for t in totals):
         return torch.zeros(group.many, SOURCE_WIDTH, dtype=wide, device=device)  # other slices than the trace's
     none_g = torch.zeros(group.many, dtype=wide, device=device)
@@ -57,18 +58,6 @@ def source_rows(group: Group, grads: tuple[Tensor | None, ...], wide: torch.dtyp
         dot_g = _sums(s_unit * b_unit, group)
     row = [s_max_g, s_norm_g, b_max_g, b_norm_g, t_max_g, t_norm_g, dot_g, torch.ones_like(none_g)]
     return torch.stack(row, 1)
-
-
-def _total(group: Group, grads: tuple[Tensor | None, ...], role: str, wide: torch.dtype) -> Tensor | None:
-    total: Tensor | None = None
-    for grad, (kind, part) in zip(grads, group.spec, strict=True):
-        if grad is None or kind != role:
-            continue
-        if part is not None:
-            grad = grad.narrow(part[0], part[2], part[3])
-        wider = grad.to(wide) if grad.dtype != wide else grad
-        total = wider if total is None else total + wider
-    return total
 
 
 def _sides(t: Tensor, dim: int) -> Tensor:

@@ -42,8 +42,8 @@ def gathered(
         wide: dtype to compute in.
         x_square: mean square of x.
     """
-    s = _total(grads, spec, "S", wide)
-    b = _total(grads, spec, "B", wide)
+    s = total_of(grads, spec, "S", wide)
+    b = total_of(grads, spec, "B", wide)
     if s is not None and b is not None:
         quick = pair(s, b)
         if quick is not None:
@@ -102,7 +102,8 @@ def mean_square(x: Tensor, wide: torch.dtype) -> float | Tensor:
     return torch.linalg.vector_norm(some, dtype=wide).item() ** 2 / max(1, some.numel())
 
 
-def _total(grads: tuple[Tensor | None, ...], spec: Spec, role: str, wide: torch.dtype) -> Tensor | None:
+def total_of(grads: tuple[Tensor | None, ...], spec: Spec, role: str, wide: torch.dtype) -> Tensor | None:
+    """The sum of the gradients of one role, S or B; None when none came."""
     total: Tensor | None = None
     for grad, (kind, part) in zip(grads, spec, strict=True):
         if grad is None or kind != role:
