@@ -41,7 +41,7 @@ def watch(
         steps: how many steps you mean to make, so that ``skipgrad watch`` can say how long it will take.
         sources: measures each source of a concatenation of several by itself, too (`Ledger.sources`). It reads the
             gradients there once more, and keeps one row a source; the run file does not hold them.
-        layers: measures the weighted layers, too; without, only the skips, at about half the cost.
+        layers: measures the weighted layers, too; without, only the skips, at half to three quarters of the cost.
 
     Returns:
         The `Ledger`, a context manager.
