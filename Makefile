@@ -33,7 +33,7 @@ demo: $(VENV)/.setup-demo
 	@$(BIN)/skipgrad check skipgrad:plain56 --data digits --out demo-report
 
 test: $(VENV)/.setup-dev browser
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2
 
 # The browser tests want a Chromium and its driver; they say so and are skipped where neither can be had.
 browser:
