@@ -29,7 +29,8 @@ class FakeWorkload:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the fit and the race by ones that note what they were asked."""
-    from skipgrad.train import Dropped, Finished, TrialResult
+    from skipgrad.race import Dropped, Finished
+    from skipgrad.train import TrialResult
 
     seen: list[Any] = []
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from skipgrad.lab import run_claim
 from skipgrad.lab.claims import a2_layer_table as a2
-from skipgrad.lab.table import GradientTable, gradient_table
-from skipgrad.lab.table.kinds import norms
+from skipgrad.probes.table import GradientTable, gradient_table
+from skipgrad.probes.table.kinds import norms
 
 NET = {"γ/σ error at its first layer": 0.5}
 

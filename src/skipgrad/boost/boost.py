@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skipgrad.boost.rank import ranked
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Cure
+from skipgrad.race import prepare_with, race, verdicts
+from skipgrad.race.race import OnEvent
+from skipgrad.race.rank import ranked
 from skipgrad.remedies import REMEDIES, remedy, treat
-from skipgrad.train import Settings, WorkloadLike, prepare_with, race, verdicts
-from skipgrad.train.race import OnEvent
+from skipgrad.train import Settings, WorkloadLike
 
 # Of the typed rate: BOOST's races found the best rate of a cure within a factor of 4 of the patient's.
 RATE_FACTORS = (1 / 3, 1.0, 3.0)
@@ -40,7 +41,7 @@ def boost(
         rates: the grid of learning rates; a third, one and three times ``settings.lr`` when None.
         seeds: the first one chooses the rates.
         graph: the skips, if they are known already.
-        on_event: as in `skipgrad.train.race`; what to mind when reading the result comes as `Noted`.
+        on_event: as in `skipgrad.race.race`; what to mind when reading the result comes as `Noted`.
         first_trial_id: number of the first trial.
 
     Returns:

@@ -23,25 +23,23 @@ from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
 from skipgrad.ledger import Feed, Ledger, watch
 from skipgrad.models import Workload, fit
-from skipgrad.remedies import REMEDIES, remedy, treat
-from skipgrad.report import write_html
-from skipgrad.store import RunWriter, read_run
-from skipgrad.train import (
+from skipgrad.race import (
     Dropped,
     Event,
     Finished,
     Noted,
-    Prepare,
     RaceResult,
-    Settings,
     Started,
     Stepped,
     find_skips,
     prepare_with,
     race,
-    train_trial,
     verdicts,
 )
+from skipgrad.remedies import REMEDIES, remedy, treat
+from skipgrad.report import write_html
+from skipgrad.store import RunWriter, read_run
+from skipgrad.train import Prepare, Settings, train_trial
 
 STEPS = 100
 # The grid around the rate, the same for patient and cures; and the seeds of the comparison.

@@ -74,7 +74,7 @@ def boost(
 
 def _teller(show: ProgressCallback) -> Any:
     """Race events as progress: how many trials ended, and how the last one did."""
-    from skipgrad.train import Dropped, Finished
+    from skipgrad.race import Dropped, Finished
 
     ended = 0
 

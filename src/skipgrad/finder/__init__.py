@@ -19,8 +19,8 @@ from skipgrad.core.units import memory
 from skipgrad.finder.build import Found, build
 from skipgrad.finder.rules import NO_RULES, Rules
 from skipgrad.finder.run import is_tracing, is_training, signature, trace
-from skipgrad.finder.target import as_module, built_up, name_of, unwrap
-from skipgrad.finder.trace import describe, is_counted
+from skipgrad.finder.target import as_module, built_up, name_of
+from skipgrad.instrument.tensors import describe
 
 __all__ = [
     "NO_RULES",
@@ -29,10 +29,8 @@ __all__ = [
     "find",
     "find_built",
     "find_in_call",
-    "is_counted",
     "is_tracing",
     "signature",
-    "unwrap",
 ]
 
 

@@ -32,7 +32,8 @@ from skipgrad.finder.calls import (
 from skipgrad.finder.meta import without_arithmetic
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
-from skipgrad.finder.trace import Node, Trace, is_counted, tensors_in
+from skipgrad.finder.trace import Node, Trace
+from skipgrad.instrument.tensors import is_counted, tensors_in
 
 UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
 _FUSED = ("addcmul", "addmm", "baddbmm", "addbmm", "addmv")  # an add and a product in one call

@@ -16,20 +16,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from skipgrad.core import BadInput, ModelError
-from skipgrad.finder.trace import describe, is_counted, mapped
+from skipgrad.instrument.tensors import describe, is_counted, mapped
+from skipgrad.instrument.wrappers import unwrap
 
 _DEPTH = 3  # how deep modules are looked for in what a function holds: lists of lists, objects of objects
-
-
-def unwrap(model: Any) -> Any:
-    """What a user wrote, inside ``torch.compile`` and DistributedDataParallel."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            inner = model.module
-        if inner is None:
-            return model
-        model = inner
 
 
 class Called(nn.Module):

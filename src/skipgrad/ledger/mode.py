@@ -9,9 +9,10 @@ from torch import Tensor
 from torch._guards import CompileContext
 from torch.overrides import TorchFunctionMode
 
-from skipgrad.finder import is_counted
+from skipgrad.instrument.tensors import is_counted
 from skipgrad.ledger.arrivals import Arrivals
-from skipgrad.ledger.node_hooks import Learned, NodeHooks
+from skipgrad.ledger.learned import Learned
+from skipgrad.ledger.node_hooks import NodeHooks
 from skipgrad.ledger.plan import Plan, Site
 from skipgrad.ledger.reentrant import Rerun, crossing, region_now
 from skipgrad.ledger.slot_taps import SlotTaps

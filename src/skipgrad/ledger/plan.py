@@ -10,7 +10,7 @@ from torch import Tensor
 from skipgrad.finder import Found
 from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Edge, bits_of
-from skipgrad.finder.match import Match
+from skipgrad.finder.records import Match
 from skipgrad.finder.trace import Node
 from skipgrad.ledger.sources import Group, SourcePlan, leaves_of
 from skipgrad.ledger.statistics import Spec

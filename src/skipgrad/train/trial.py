@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,14 +13,14 @@ from torch import nn
 
 from skipgrad.core.errors import BadInput, DataError, ModelError
 from skipgrad.core.run import LossPoint, Trial
+from skipgrad.instrument.faults import explained
+from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.train.clock import Clock
-from skipgrad.train.faults import explained
 from skipgrad.train.optimizers import make_optimizer
 from skipgrad.train.precision import autocast, scaler
 from skipgrad.train.protocols import Observe, OnStep, Prepare, Stop, WorkloadLike
 from skipgrad.train.results import TrialResult
 from skipgrad.train.schedule import Rates
-from skipgrad.train.seeding import kept_random, seed_all
 from skipgrad.train.settings import Settings
 
 # Added to the seed once the model is prepared, so that a remedy which draws random numbers does not change the
@@ -146,12 +146,18 @@ class _Step:
         self._rates.set(number)
         optimizer.zero_grad(set_to_none=True)
         with autocast(settings.precision, self._device):
-            with explained(self._model, f"running the forward of {self._workload.name} (step {number})", batch):
+            with explained(
+                self._model, f"running the forward of {self._workload.name} (step {number})", batch.args, batch.kwargs
+            ):
                 output = self._model(*batch.args, **batch.kwargs)
-            with explained(self._model, f"computing the loss of {self._workload.name} (step {number})", batch):
+            with explained(
+                self._model, f"computing the loss of {self._workload.name} (step {number})", batch.args, batch.kwargs
+            ):
                 loss = self._workload.loss(output, batch)
                 _check_loss(loss, self._workload.name)
-        with explained(self._model, f"running the backward of {self._workload.name} (step {number})", batch):
+        with explained(
+            self._model, f"running the backward of {self._workload.name} (step {number})", batch.args, batch.kwargs
+        ):
             scale.scale(loss).backward()
         value = float(loss.detach().item())
         if math.isfinite(value):
@@ -161,6 +167,9 @@ class _Step:
             scale.step(optimizer)
             scale.update()
         return value
+
+    def _explained(self, doing: str, number: int, batch: Any) -> AbstractContextManager[None]:
+        return explained(self._model, f"{doing} {self._workload.name} (step {number})", batch.args, batch.kwargs)
 
 
 def _check_loss(loss: Any, name: str) -> None:

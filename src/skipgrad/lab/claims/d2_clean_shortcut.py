@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from skipgrad.core.units import number
 from skipgrad.finder import find
+from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
 from skipgrad.ledger import watch
 from skipgrad.models import fit
-from skipgrad.train import Settings, final_loss, train_trial
-from skipgrad.train.seeding import kept_random, seed_all
+from skipgrad.race import final_loss
+from skipgrad.train import Settings, train_trial
 
 SCALES = (1.0, 0.9, 0.7, 0.5)
 BLOCKS, WIDTH, STEPS, QUICK_STEPS, BATCH, RATE = 16, 32, 150, 60, 64, 1e-3
