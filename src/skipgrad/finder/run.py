@@ -21,7 +21,8 @@ from skipgrad.finder.rules import NO_RULES, Rules
 from skipgrad.finder.target import exported_paths, holds_script
 from skipgrad.finder.trace import Trace
 from skipgrad.instrument.faults import first_line
-from skipgrad.instrument.state import eagerly, restored
+from skipgrad.instrument.patch import inside
+from skipgrad.instrument.state import restored
 from skipgrad.instrument.tensors import describe, mapped, tensors_in
 
 _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
@@ -235,7 +236,9 @@ def _record(
             with warnings.catch_warnings(), recorder.functions(), recorder.whole_modules(model), seen:
                 warnings.simplefilter("ignore")  # the user sees them when they run the model themselves
                 # The mode is entered inside the call, where a watch enters it too.
-                _through(model, recorder, call or model, args, kwargs)
+                with inside(model, recorder):
+                    for tensor in tensors_in((call or model)(*args, **kwargs)):
+                        recorder.node_of(tensor)  # an output that no call has made is noticed, too
         except Exception as error:
             error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
             raise
@@ -263,26 +266,6 @@ def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     yield from model.buffers()
     for module in model.modules():
         yield from (v for v in vars(module).values() if isinstance(v, torch.Tensor))
-
-
-def _through(model: nn.Module, recorder: Recorder, call: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    before = model.__dict__.get("forward")
-    original = model.forward
-
-    def forward(*a: Any, **k: Any) -> Any:
-        with recorder:
-            return original(*a, **k)
-
-    model.__dict__["forward"] = forward
-    try:
-        with eagerly():
-            for tensor in tensors_in(call(*args, **kwargs)):
-                recorder.node_of(tensor)  # an output that no call has made is noticed, too
-    finally:
-        if before is None:
-            model.__dict__.pop("forward", None)
-        else:
-            model.__dict__["forward"] = before
 
 
 @contextlib.contextmanager

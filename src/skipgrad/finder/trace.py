@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from skipgrad.instrument.calls import Address
+
 # Nodes: "activation" descends from the inputs, "param" from learned tensors only, "const" from neither.
 
 
@@ -54,7 +56,7 @@ class Node:
     shape: tuple[int, ...] = ()
     floating: bool = True
     dtype: torch.dtype = torch.float32
-    call: tuple[str, int] | None = None
+    call: Address | None = None
     result: int = 0
     inplace: bool = False
     number: float = 1.0

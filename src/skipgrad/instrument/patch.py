@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
+
+from skipgrad.instrument.state import eagerly
 
 _ABSENT = object()
 
@@ -63,3 +66,29 @@ class ForwardPatch:
                 del attributes[self.attribute]
             else:
                 attributes[self.attribute] = top.kept
+
+
+@contextlib.contextmanager
+def inside(model: nn.Module, mode: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+    """For the time of the block, a mode is entered inside the model's forward, eager and past any watch around it.
+
+    Inside the forward, and not around the call: hooks of the module's, and what wraps it, make calls of their own.
+    """
+    attributes = model.__dict__
+    kept = {name: attributes[name] for name in ("forward", "_compiled_call_impl") if name in attributes}
+    original = model.forward
+    while isinstance(original, ForwardPatch):
+        original = original.original  # a watch is not to count this forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return original(*args, **kwargs)
+
+    attributes["forward"] = forward
+    attributes.pop("_compiled_call_impl", None)
+    try:
+        with eagerly():
+            yield
+    finally:
+        attributes.pop("forward", None)
+        attributes.update(kept)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.checkpoint import CheckpointFunction
 
+from skipgrad.instrument.calls import Address
 from skipgrad.ledger.arrivals import Arrivals, backward_now
 from skipgrad.ledger.plan import Plan, Site
 
@@ -35,7 +36,7 @@ class Counting(Protocol):
     counts: dict[str, int]
     total: int
     broken: bool
-    regions: dict[tuple[str, int], Rerun]
+    regions: dict[Address, Rerun]
     arrivals: Arrivals | None
     device: torch.device
 
@@ -126,7 +127,7 @@ def crossing(mode: Counting) -> dict[int, str]:
     where: dict[int, set[int]] = {}
     for name, sites in mode.sites.items():
         for number, site in sites.items():
-            region = mode.regions.get((name, number))
+            region = mode.regions.get(Address(name, number))
             for wants in (*site.taps.values(), site.results):
                 for gather, _ in wants:
                     where.setdefault(gather, set()).add(0 if region is None else region.number)

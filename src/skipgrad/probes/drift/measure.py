@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skipgrad.core import MeasureError, SkipGraph
 from skipgrad.core.drift import DriftReading, RepresentationDrift
-from skipgrad.finder import NO_RULES, Found, find_in_call, signature
+from skipgrad.finder import Found, found_for
 from skipgrad.instrument.tensors import mapped
 from skipgrad.instrument.wrappers import unwrap
 from skipgrad.probes.drift.compare import compare, cosine, over
@@ -173,12 +173,7 @@ class Drift:
         )
 
     def _found(self, graph: SkipGraph | None, how: str) -> Found:
-        found: Found | None = graph.trace if graph is not None else None
-        fits = found is not None and found.trace.signature == signature(self._args, self._kwargs, self._model.training)
-        if found is None or how or not fits or found.trace.how == "fake":
-            rules = found.trace.rules if found is not None else NO_RULES
-            found = find_in_call(self._model, self._args, self._kwargs, how=how or "foretell", rules=rules).trace
-        assert found is not None
+        found = found_for(graph, self._model, self._args, self._kwargs, how)
         lost = [s.name for s in graph.skips if s.name not in found.matches] if graph is not None else []
         if lost and not how:
             raise MeasureError(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from skipgrad.core import BadInput, MeasureError, SkipGraph
-from skipgrad.finder import NO_RULES, Found, find_in_call, signature
-from skipgrad.instrument.patch import ForwardPatch
+from skipgrad.finder import Found, found_for
+from skipgrad.instrument.patch import inside
 from skipgrad.instrument.state import eagerly, kept
 from skipgrad.instrument.tensors import mapped
 from skipgrad.instrument.wrappers import unwrap
@@ -55,7 +55,7 @@ def forward(
     notes: list[str] = []
     with kept(inner), eagerly(), torch.enable_grad():
         for how in ("", "real"):
-            found = _found(inner, graph, args, kwargs, how)
+            found = found_for(graph, inner, args, kwargs, how)
             only = {s.name for s in graph.skips}
             lost = only - found.matches.keys()
             if (lost and not how) or (at is not None and at not in found.matches):
@@ -122,38 +122,11 @@ def _check(model: Any, graph: Any, inputs: Any) -> None:
             )
 
 
-def _found(model: nn.Module, graph: SkipGraph, args: Any, kwargs: Any, how: str) -> Found:
-    found: Found | None = graph.trace
-    fits = found is not None and found.trace.signature == signature(args, kwargs, model.training)
-    if found is None or how or not fits or found.trace.how == "fake":
-        rules = found.trace.rules if found is not None else NO_RULES
-        found = find_in_call(model, args, kwargs, how=how or "foretell", rules=rules).trace
-        assert found is not None
-    return found
-
-
 def _call(model: nn.Module, mode: CutMode, args: Any, kwargs: Any) -> Any:
     """Calls the model with the mode entered in its forward, on inputs that require grad."""
-    before = model.__dict__.get("forward")
-    original = model.forward
-    while isinstance(original, ForwardPatch):
-        original = original.original  # a watch around the model is not to count this forward
-
-    def entered(*a: Any, **k: Any) -> Any:
-        with mode:
-            return original(*a, **k)
-
-    model.__dict__["forward"] = entered
-    compiled = model.__dict__.pop("_compiled_call_impl", None)
-    try:
-        args, kwargs = mapped((args, kwargs), _input)
+    args, kwargs = mapped((args, kwargs), _input)
+    with inside(model, mode):
         return model(*args, **kwargs)
-    finally:
-        model.__dict__.pop("forward")
-        if before is not None:
-            model.__dict__["forward"] = before
-        if compiled is not None:
-            model.__dict__["_compiled_call_impl"] = compiled
 
 
 def _input(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Puts the cuts into an unmodified model's forward, by counting its calls."""
+"""Puts the cuts into an unmodified model's forward, by following its calls."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
 
 from skipgrad.core import MeasureError
-from skipgrad.instrument.tensors import is_counted, mapped, tensors_in
+from skipgrad.instrument.calls import Address, Follower, Look
+from skipgrad.instrument.tensors import mapped, tensors_in
 from skipgrad.probes.spectrum.cuts import Cut, cut
 from skipgrad.probes.spectrum.places import Places, Site
 
 
-class CutMode(TorchFunctionMode):
-    """Counts the calls the places name and cuts into the n-th of them; for one forward.
+class CutMode(Follower):
+    """Follows the calls the places name and cuts into them; for one forward.
 
     Attributes:
         cuts: those made.
@@ -26,57 +26,24 @@ class CutMode(TorchFunctionMode):
     """
 
     def __init__(self, places: Places) -> None:
-        super().__init__()
+        super().__init__(places.route)
         self.places = places
         self.cuts: list[Cut] = []
         self.fork: GradientEdge | None = None
         self.fork_of: Tensor | None = None
         self.dead: list[str] = []
-        self._counts: dict[str, int] = {}
-        self._turn = 0
-        self._broken = False
-        self._entered = 0
 
-    # A model that calls itself enters the mode again; calls count once.
-    def __enter__(self) -> CutMode:
-        self._entered += 1
-        if self._entered == 1:
-            super().__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            super().__exit__(*exc)
-
-    def kept(self) -> bool:
-        """Whether the forward's calls were those of the trace."""
-        return not self._broken and all(self._counts.get(n, 0) == k for n, k in self.places.expected.items())
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", None) or str(func)
-        sites = self.places.sites.get(name)
-        if sites is None or not is_counted(args, kwargs):
-            return func(*args, **kwargs)
-        number = self._counts.get(name, 0)
-        self._counts[name] = number + 1
-        site = sites.get(number)
-        if site is None or self._broken:
-            return func(*args, **kwargs)
-        if site.turn != self._turn:
-            self._broken = True
-            return func(*args, **kwargs)
-        self._turn += 1
+    def meet(self, address: Address, look: Look, func: Any, args: Any, kwargs: Any) -> Any:
+        """Makes the call on cut arguments."""
         with torch._C.DisableTorchFunction():
-            args, kwargs = self._cut(site, args, kwargs)
+            args, kwargs = self._cut(self.places.sites[address], look, args, kwargs)
         return func(*args, **kwargs)
 
-    def _cut(self, site: Site, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def _cut(self, site: Site, look: Look, args: Any, kwargs: Any) -> tuple[Any, Any]:
         given = list(tensors_in((args, kwargs)))
         wanted = {w.pos for w in site.wants} | ({site.fork} if site.fork is not None else set())
-        if len(given) != site.given or any(given[pos].dim() != site.ranks[pos] for pos in wanted):
-            self._broken = True
+        if not look.fits(given, wanted):
+            self.broken = True
             return args, kwargs
         if site.fork is not None:
             self._take_down(given[site.fork])

@@ -8,6 +8,8 @@ from skipgrad.core import MeasureError
 from skipgrad.finder import Found
 from skipgrad.finder.graph import Edge
 from skipgrad.finder.records import Match
+from skipgrad.finder.route import route_of
+from skipgrad.instrument.calls import Address, Route
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,10 @@ class Site:
     Attributes:
         wants: the cuts.
         fork: tensor argument that is the fork, taken down here; None for most calls.
-        turn: its place among all sites, in order of execution.
-        given: how many tensors it was given.
-        ranks: tensor argument → rank in the trace.
     """
 
     wants: list[Want] = field(default_factory=list)
     fork: int | None = None
-    turn: int = 0
-    given: int = 0
-    ranks: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,20 +44,20 @@ class Places:
         fork: its node.
         matches: add skips behind the fork, by name.
         unsplit: names of the other skips behind it.
-        sites: function name → number of the call → what to do there.
-        expected: calls of each such function in the trace.
+        sites: what to do at which call.
+        route: those calls in the trace.
     """
 
     at: str
     fork: int
     matches: dict[str, Match]
     unsplit: tuple[str, ...]
-    sites: dict[str, dict[int, Site]] = field(default_factory=dict)
-    expected: dict[str, int] = field(default_factory=dict)
+    sites: dict[Address, Site] = field(default_factory=dict)
+    route: Route = field(default_factory=Route)
 
-    def site(self, call: tuple[str, int]) -> Site:
+    def site(self, call: Address) -> Site:
         """The site of a call, made when it is new."""
-        return self.sites.setdefault(call[0], {}).setdefault(call[1], Site())
+        return self.sites.setdefault(call, Site())
 
 
 def make_places(found: Found, only: set[str], at: str | None, *, rest: bool = False) -> Places:
@@ -104,8 +100,7 @@ def make_places(found: Found, only: set[str], at: str | None, *, rest: bool = Fa
             if edge not in match.branches and graph.down[fork] >> graph.nodes[edge.op].args[edge.pos] & 1:
                 _want(places, found, name, -1, edge)
     _place_fork(places, found)
-    places.expected = {raw: found.trace.calls[raw] for raw in places.sites}
-    _describe_calls(places, found)
+    places.route = route_of(found.trace, places.sites)
     return places
 
 
@@ -136,20 +131,6 @@ def _place_fork(places: Places, found: Found) -> None:
             places.site(node.call).fork = edge.pos + node.shift
             return
     raise _refusal(places.at, "no use of its fork is a call that can be seen", "choose another skip with at=")
-
-
-def _describe_calls(places: Places, found: Found) -> None:
-    """What each of the calls looked like in the trace, for the run to compare with."""
-    turns: dict[tuple[str, int], int] = {}
-    nodes = found.trace.nodes
-    for node in nodes:
-        site = places.sites.get(node.call[0], {}).get(node.call[1]) if node.call is not None else None
-        if site is None or node.call is None or node.op == "output":
-            continue
-        site.turn, site.given = turns.setdefault(node.call, len(turns)), node.given
-        for pos, j in enumerate(node.args):
-            if pos < node.real:
-                site.ranks[pos + node.shift] = len(nodes[j].shape)
 
 
 def _refusal(name: str, reason: str, todo: str) -> MeasureError:
