@@ -41,7 +41,7 @@ def test_the_training_error_counts_every_example_with_running_statistics():
 
 
 def test_the_experiment_trains_four_nets_a_seed_and_tells_as_it_goes(monkeypatch):
-    monkeypatch.setattr(d1, "trained_error", lambda net, seed, epochs: errors(0.2, 50.0 + seed, 0.1)[net])
+    monkeypatch.setattr(d1, "trained_error", lambda net, seed, *_: errors(0.2, 50.0 + seed, 0.1)[net])
     told = []
     verdict = run_claim("D1", tell=told.append)
     assert verdict.state == "reproduced"

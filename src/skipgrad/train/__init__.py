@@ -6,6 +6,7 @@ from skipgrad.train.protocols import Observe, Prepare, Treatment, WorkloadLike
 from skipgrad.train.race import Dropped, Event, Finished, Noted, Started, Stepped, race
 from skipgrad.train.results import RaceResult, TrialResult
 from skipgrad.train.settings import Settings
+from skipgrad.train.settle import settle
 from skipgrad.train.smooth import best_smoothed, final_loss, smoothed, window
 from skipgrad.train.trial import train_trial
 from skipgrad.train.untouched import untouched
@@ -34,6 +35,7 @@ __all__ = [
     "measure_once",
     "prepare_with",
     "race",
+    "settle",
     "smoothed",
     "train_trial",
     "untouched",

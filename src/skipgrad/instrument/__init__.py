@@ -1,0 +1,1 @@
+"""What skipgrad does to a running program, and what it asks of the machine."""
