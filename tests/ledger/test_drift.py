@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import skipgrad as sg
 from ledger.test_ledger import traces
+from repeatable import same_bits
 from skipgrad.core import BadInput, MeasureError
 from skipgrad.ledger.drift import Drift, DriftReading
 from skipgrad.models.nets.cifar import plain, resnet
@@ -218,8 +219,7 @@ def test_dropout_and_batch_statistics_are_those_of_the_start() -> None:
 
 
 def test_training_is_bitwise_the_same() -> None:
-    states = []
-    for on in (False, True):
+    def run(on: bool) -> dict[str, Tensor]:
         model, x = small()
         drift = Drift(model, None, (x,)) if on else None
         torch.manual_seed(1)
@@ -227,8 +227,9 @@ def test_training_is_bitwise_the_same() -> None:
             stepped(model, x, 1)
             if drift is not None:
                 drift.now()
-        states.append(model.state_dict())
-    assert equal(*states)
+        return model.state_dict()
+
+    same_bits("small", run)
 
 
 class Asks(Small):
