@@ -22,7 +22,7 @@ def same_bits(net: str, run: Callable[[bool], Any]) -> None:
 
     Args:
         net: its name, for the reason of the skip.
-        run: called with whether to watch; starts anew each time, from the same seed, and returns tensors and numbers, in
+        run: called with whether to watch; starts anew each time from the same seed, and returns tensors and numbers, in
             lists and dicts if need be.
     """
     run(False)
