@@ -457,8 +457,8 @@ def trained(model: nn.Module) -> DriftReading:
 def test_representations_change_slowly_across_a_residual_net_and_not_across_a_plain_one() -> None:
     """Measured over three seeds at 150 steps: resnet20 .90, from .76; plain20 .30, from .32.
 
-    Over eight seeds of this test: .88 to .90, up by .12 to .15, against .28 to .33, moved by −.05 to +.01; weights change
-    by .87 to 1.04 against 1.33 to 1.53, no layer's by less than .57.
+    Over eight seeds of this test: .88 to .90, up by .12 to .15, against .28 to .33, moved by −.05 to +.01; weights
+    change by .87 to 1.04 against 1.33 to 1.53, no layer's by less than .57.
     """
     torch.manual_seed(0)
     residual = trained(resnet(20))
