@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Cure
+from skipgrad.instrument.threads import Threads
 from skipgrad.race import prepare_with, race, verdicts
 from skipgrad.race.race import OnEvent
 from skipgrad.race.rank import ranked
@@ -28,6 +29,7 @@ def boost(
     graph: SkipGraph | None = None,
     on_event: OnEvent | None = None,
     first_trial_id: int = 0,
+    threads: Threads | None = None,
 ) -> list[Cure]:
     """Tries remedies under equal budgets and ranks them by what they did.
 
@@ -43,6 +45,7 @@ def boost(
         graph: the skips, if they are known already.
         on_event: as in `skipgrad.race.race`; what to mind when reading the result comes as `Noted`.
         first_trial_id: number of the first trial.
+        threads: chooses torch's threads by the steps, inside its ``with``; the caller's number is left alone when None.
 
     Returns:
         One record a remedy, the best first, each with the lines that apply it; ``"refused"`` ones last.
@@ -60,5 +63,14 @@ def boost(
     device = settings.device
     cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in chosen}
     grid = [settings.lr * f for f in RATE_FACTORS] if rates is None else list(rates)
-    result = race(workload, settings, cures, rates=grid, seeds=seeds, on_event=on_event, first_trial_id=first_trial_id)
+    result = race(
+        workload,
+        settings,
+        cures,
+        rates=grid,
+        seeds=seeds,
+        on_event=on_event,
+        first_trial_id=first_trial_id,
+        threads=threads,
+    )
     return ranked(verdicts(result, lines))

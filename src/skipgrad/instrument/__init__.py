@@ -1,1 +1,1 @@
-"""A user's model as every room meets it: its wrappers, its calls, its faults, its seeds; leaving it as it was."""
+"""A user's model as every room meets it, and the machine it runs on: wrappers, calls, faults, seeds, threads."""

@@ -11,11 +11,13 @@ from torch import nn
 
 from skipgrad.core.errors import BadInput, SkipgradError
 from skipgrad.core.run import LossPoint, Trial
+from skipgrad.instrument.threads import Threads
 from skipgrad.race.results import RaceResult
 from skipgrad.race.smooth import score
 from skipgrad.train.protocols import Prepare, Treatment, WorkloadLike
 from skipgrad.train.results import TrialResult
 from skipgrad.train.settings import Settings
+from skipgrad.train.settle import settle
 from skipgrad.train.trial import train_trial
 
 WARM_UP_STEPS = 3
@@ -70,6 +72,7 @@ def race(
     seeds: Sequence[int],
     on_event: OnEvent | None = None,
     first_trial_id: int = 0,
+    threads: Threads | None = None,
 ) -> RaceResult:
     """Runs the patient and each cure with the same steps, the same rates and the same seeds.
 
@@ -87,6 +90,7 @@ def race(
         on_event: called with `Started`, `Stepped`, `Finished`, `Dropped` and `Noted`, as they happen. After a
             KeyboardInterrupt the running trial is still reported as finished, ``"interrupted"``.
         first_trial_id: number of the first trial.
+        threads: as in `train_trial`; chosen on a trial that is thrown away.
 
     Returns:
         All trials; cures that refused or failed are in ``dropped`` with their reason.
@@ -101,13 +105,22 @@ def race(
             raise BadInput(
                 "starting a race", where=name, received=repr(list(values)), todo="give each once, at least one"
             )
-    return _Race(workload, settings, dict(cures), on_event or _nothing, first_trial_id).run(list(rates), list(seeds))
+    return _Race(workload, settings, dict(cures), on_event or _nothing, first_trial_id, threads).run(
+        list(rates), list(seeds)
+    )
 
 
 class _Race:
     def __init__(
-        self, workload: WorkloadLike, settings: Settings, cures: dict[str, Prepare], tell: OnEvent, first: int
+        self,
+        workload: WorkloadLike,
+        settings: Settings,
+        cures: dict[str, Prepare],
+        tell: OnEvent,
+        first: int,
+        threads: Threads | None,
     ) -> None:
+        self._threads = threads
         self._workload, self._settings, self._cures, self._tell = workload, settings, cures, tell
         self._next_id = first
         self._results: dict[str | None, list[TrialResult]] = {None: [], **{name: [] for name in cures}}
@@ -121,7 +134,8 @@ class _Race:
         short = replace(
             self._settings, steps=min(WARM_UP_STEPS, self._settings.steps), lr=rates[0], seed=seeds[0], warmup=0.0
         )
-        train_trial(self._workload, short)
+        settle(self._workload, replace(self._settings, lr=rates[0], seed=seeds[0]), self._threads)
+        train_trial(self._workload, short, threads=self._threads)
         for rate in rates:
             self._round(dict.fromkeys(self._contestants(), rate), seeds[0])
         best = {name: _best_rate(self._results[name]) for name in self._contestants()}
@@ -171,7 +185,9 @@ class _Race:
             self._tell(Stepped(point))
 
         try:
-            result = train_trial(self._workload, settings, trial=trial, prepare=prepare, on_step=on_step)
+            result = train_trial(
+                self._workload, settings, trial=trial, prepare=prepare, on_step=on_step, threads=self._threads
+            )
         except (KeyboardInterrupt, SkipgradError):
             if started:
                 self._tell(Finished(TrialResult(replace(trial, state="interrupted"), tuple(points))))

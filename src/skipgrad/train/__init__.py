@@ -3,6 +3,7 @@
 from skipgrad.train.protocols import Observe, Prepare, Treatment, WorkloadLike
 from skipgrad.train.results import TrialResult
 from skipgrad.train.settings import Settings
+from skipgrad.train.settle import settle
 from skipgrad.train.trial import train_trial
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "Treatment",
     "TrialResult",
     "WorkloadLike",
+    "settle",
     "train_trial",
 ]

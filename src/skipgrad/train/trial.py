@@ -15,6 +15,7 @@ from skipgrad.core.errors import BadInput, DataError, ModelError
 from skipgrad.core.run import LossPoint, Trial
 from skipgrad.instrument.faults import explained
 from skipgrad.instrument.seeding import kept_random, seed_all
+from skipgrad.instrument.threads import Threads
 from skipgrad.train.clock import Clock
 from skipgrad.train.optimizers import make_optimizer
 from skipgrad.train.precision import autocast, scaler
@@ -37,12 +38,14 @@ def train_trial(
     observe: Observe | None = None,
     on_step: OnStep | None = None,
     stop: Stop | None = None,
+    threads: Threads | None = None,
 ) -> TrialResult:
     """Trains a fresh model of ``workload`` and records its loss at every step.
 
-    The same settings give the same losses to the bit on a CPU. The caller's random generators are left as they were.
-    A loss that is not finite ends the trial as ``"diverged"``, which is a finding and no failure: its point is kept,
-    and its backward still runs (an observer can then say where), but no step is taken with it.
+    The same settings give the same losses to the bit on a CPU with the same number of threads. The caller's random
+    generators are left as they were. A loss that is not finite ends the trial as ``"diverged"``, which is a finding and
+    no failure: its point is kept, and its backward still runs (an observer can then say where), but no step is taken
+    with it.
 
     Time counts from just before ``prepare`` (a cure pays for what it measures), measuring and loading of data
     included; building model and optimizer is left out, and so is the first step when ``settings.compile`` is set, as
@@ -58,6 +61,7 @@ def train_trial(
         observe: called with model and optimizer; the context manager it returns (a ledger) spans the steps.
         on_step: called with every `LossPoint` as soon as there is one; it is outside the clock.
         stop: asked after every step; True ends the trial as ``"interrupted"``.
+        threads: chooses torch's threads by the steps; the caller's number is left alone when None.
 
     Returns:
         The trial in its last state, and its losses.
@@ -108,7 +112,9 @@ def train_trial(
         for number in range(settings.steps):
             compiling = settings.compile and number == 0
             with clock.paused() if compiling else nullcontext():
-                loss = step(number, _next(batches, number, workload))
+                batch = _next(batches, number, workload)
+                with threads.step(number, fixed=settings.compile) if threads is not None else nullcontext():
+                    loss = step(number, batch)
             point = LossPoint(trial.id, number, loss, clock.seconds())
             losses.append(point)
             with clock.paused():
