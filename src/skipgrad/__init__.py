@@ -5,9 +5,9 @@ Names are loaded when they are first used, so that ``import skipgrad`` costs not
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from skipgrad._lazy import handed_on
 from skipgrad._version import __version__
 
 if TYPE_CHECKING:
@@ -57,12 +57,4 @@ __all__ = [
     "watch",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'skipgrad' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = handed_on(__name__, _HOMES)

@@ -42,9 +42,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return FakeResult(Run({"model": options.model}, findings=FINDINGS))
 
     monkeypatch.setattr("skipgrad.check.check", check)
-    monkeypatch.setattr(
-        "skipgrad.report.terminal", lambda run, console: console.print(f"report of {run.meta['model']}")
-    )
+    monkeypatch.setattr("skipgrad.report.console", lambda run, console: console.print(f"report of {run.meta['model']}"))
     return seen
 
 

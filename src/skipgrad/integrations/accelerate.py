@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from torch import nn
 from skipgrad.core.errors import BadInput
 from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
-from skipgrad.integrations._session import Session, opened
+from skipgrad.integrations._loop import ledger_of
 from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def watch(
     run: str | Path | None = None,
     writers: Sequence[RowWriter] = (),
     steps: int = 0,
-) -> AbstractContextManager[Ledger]:
+) -> Ledger:
     """Measures every skip of a model that ``accelerator.prepare`` returned, while the block is entered.
 
     Steps are the optimizer's real ones: under ``accelerator.accumulate(model)`` the batches of one step are told apart
@@ -52,7 +51,7 @@ def watch(
         steps: how many steps you mean to make, for ``skipgrad watch``.
 
     Returns:
-        A context manager that gives the `Ledger`; tell it your loss with ``ledger.loss(loss.item())``.
+        The `Ledger`, a context manager; tell it your loss with ``ledger.loss(loss.item())``.
 
     Raises:
         BadInput: an optimizer that was not prepared.
@@ -71,7 +70,7 @@ def watch(
             todo="pass what `model, optimizer = accelerator.prepare(model, optimizer)` returned",
         )
     # Accelerate's wrapper skips steps while it accumulates; torch's own optimizer sees the real ones.
-    session = Session(
+    ledger = ledger_of(
         model,
         optimizer.optimizer,  # pyright: ignore[reportAttributeAccessIssue]
         graph=graph,
@@ -84,5 +83,5 @@ def watch(
         main=accelerator.is_main_process,
     )
     if accelerator.scaler is not None:
-        session.ledger.scaled_by(accelerator.scaler)
-    return opened(session)
+        ledger.scaled_by(accelerator.scaler)
+    return ledger

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from torch import nn
 from skipgrad.core.errors import BadInput
 from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
-from skipgrad.integrations._session import Session, opened
+from skipgrad.integrations._loop import ledger_of
 from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def watch(
     run: str | Path | None = None,
     writers: Sequence[RowWriter] = (),
     steps: int = 0,
-) -> AbstractContextManager[Ledger]:
+) -> Ledger:
     """Measures every skip of a model that ``fabric.setup`` returned, while the block is entered.
 
     Steps are the optimizer's real ones; the batches of one accumulated step are told apart by ``micro``. The factor of
@@ -53,7 +52,7 @@ def watch(
         steps: how many steps you mean to make, for ``skipgrad watch``.
 
     Returns:
-        A context manager that gives the `Ledger`; tell it your loss with ``ledger.loss(loss.item())``.
+        The `Ledger`, a context manager; tell it your loss with ``ledger.loss(loss.item())``.
 
     Raises:
         BadInput: a model or optimizer that was not set up.
@@ -75,7 +74,7 @@ def watch(
     # What Fabric's wrapper calls, inside its precision: the model itself, compiled or in DistributedDataParallel.
     called: nn.Module = model._forward_module  # pyright: ignore[reportAssignmentType]
     inner: Any = model.module
-    session = Session(
+    ledger = ledger_of(
         called,
         optimizer.optimizer,  # pyright: ignore[reportAttributeAccessIssue]
         graph=graph,
@@ -89,5 +88,5 @@ def watch(
     )
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     if scaler is not None:
-        session.ledger.scaled_by(scaler)
-    return opened(session)
+        ledger.scaled_by(scaler)
+    return ledger

@@ -18,7 +18,7 @@ from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
 from skipgrad.finder import find
-from skipgrad.integrations._session import Session
+from skipgrad.integrations._loop import ledger_of
 from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ class SkipgradCallback(Callback):
         self.graph = graph
         self.ledger: Ledger | None = None
         self._example, self._run, self._writers = example, run, writers
-        self._session: Session | None = None
         self._steps: _Steps | None = None
         self._start = 0.0
 
@@ -134,7 +133,7 @@ class SkipgradCallback(Callback):
             self.graph = find(watched, *args, **kwargs)
         self._steps = _Steps(trainer.optimizers[0]) if trainer.optimizers else None
         planned = trainer.estimated_stepping_batches
-        self._session = Session(
+        self.ledger = ledger_of(
             watched,
             self._steps,
             graph=self.graph,
@@ -145,8 +144,8 @@ class SkipgradCallback(Callback):
             steps=int(planned) if planned < float("inf") else 0,
             name=type(pl_module).__name__ + (f".{self.module}" if self.module else ""),
             main=trainer.is_global_zero,
-        ).open()
-        self.ledger = self._session.ledger
+        )
+        self.ledger.__enter__()
         self._start = time.perf_counter()
 
     def on_before_optimizer_step(
@@ -184,12 +183,12 @@ class SkipgradCallback(Callback):
         self._close(trainer, pl_module, Ending("interrupted"))
 
     def _close(self, trainer: Trainer, pl_module: LightningModule, end: Ending) -> None:
-        if self._session is None or not self._session.is_open:
+        if self.ledger is None or not self.ledger.is_open:
             return
         if self._steps is not None:
             self._steps.end()
-        self._session.close(end, trainer.global_step)
-        self.graph = self._session.ledger.graph if self.graph is None else self.graph
+        self.ledger.close(*end, trainer.global_step)
+        self.graph = self.ledger.graph if self.graph is None else self.graph
 
     def _watched(self, pl_module: LightningModule) -> nn.Module:
         try:

@@ -16,7 +16,7 @@ from skipgrad.core.errors import BadInput
 from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
-from skipgrad.integrations._session import Session
+from skipgrad.integrations._loop import ledger_of
 from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ class SkipgradCallback(TrainerCallback):
     ) -> None:
         self.ledger: Ledger | None = None
         self._graph, self._every, self._run, self._writers = graph, every, run, writers
-        self._session: Session | None = None
         self._start = 0.0
 
     def on_train_begin(
@@ -83,7 +82,7 @@ class SkipgradCallback(TrainerCallback):
             )
         # Accelerate's wrapper skips steps while it accumulates; torch's own optimizer sees the real ones.
         real = getattr(optimizer, "optimizer", optimizer)
-        self._session = Session(
+        self.ledger = ledger_of(
             model,
             real,
             graph=self._graph,
@@ -94,11 +93,10 @@ class SkipgradCallback(TrainerCallback):
             steps=state.max_steps,
             main=state.is_world_process_zero,
         )
-        self.ledger = self._session.ledger
         scaler = getattr(optimizer, "scaler", None)
         if scaler is not None:
             self.ledger.scaled_by(scaler)
-        self._session.open()
+        self.ledger.__enter__()
         self._start = time.perf_counter()
 
     def on_log(
@@ -111,21 +109,21 @@ class SkipgradCallback(TrainerCallback):
     ) -> None:
         """Keeps the loss."""
         loss = (logs or {}).get("loss")
-        if self._session is not None and self._session.is_open and loss is not None and state.global_step:
+        if self.ledger is not None and self.ledger.is_open and loss is not None and state.global_step:
             seconds = time.perf_counter() - self._start
-            self._session.ledger.loss_at(LossPoint(0, state.global_step - 1, float(loss), seconds))
+            self.ledger.loss_at(LossPoint(0, state.global_step - 1, float(loss), seconds))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Closes the watch."""
-        if self._session is not None:
-            self._session.close(Ending("done"), state.global_step)
+        if self.ledger is not None:
+            self.ledger.close("done", steps=state.global_step)
 
     def close(self, state: str = "interrupted", error: str = "") -> None:
         """Ends the watch, where the Trainer could not say that it was over."""
-        if self._session is not None:
-            self._session.close(Ending(state, error))
+        if self.ledger is not None:
+            self.ledger.close(state, error)
 
     def __enter__(self) -> Self:
         return self

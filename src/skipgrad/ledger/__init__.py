@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from skipgrad.core import SkipGraph, source_shares
+from skipgrad.instrument.wrappers import unwrap
 from skipgrad.ledger.kept import Feed
 from skipgrad.ledger.ledger import Ledger
+from skipgrad.ledger.recording import Recording
+from skipgrad.ledger.refuse import check_steps
 
-__all__ = ["Feed", "Ledger", "source_shares", "watch"]
+__all__ = ["Feed", "Ledger", "Recording", "source_shares", "watch"]
 
 
 def watch(
@@ -60,4 +63,6 @@ def watch(
         >>> len(ledger.rows())
         8
     """
-    return Ledger(model, graph, optimizer, every, run, steps, sources=sources, layers=layers)
+    check_steps(steps)
+    recording = Recording(run, meta={"model": type(unwrap(model)).__name__}, steps=steps)
+    return Ledger(model, graph, optimizer, every, recording=recording, sources=sources, layers=layers)

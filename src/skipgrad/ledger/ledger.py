@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,21 +22,20 @@ from skipgrad.core import (
     SkipRow,
     SourceRow,
     Thinned,
-    Trial,
     ending,
 )
 from skipgrad.finder import is_tracing, signature
 from skipgrad.instrument.patch import ForwardPatch
 from skipgrad.instrument.wrappers import is_sharded, unwrap
 from skipgrad.ledger.arrivals import backward_now
-from skipgrad.ledger.kept import Feed, Kept, News
+from skipgrad.ledger.kept import Feed, Kept
 from skipgrad.ledger.kinds import Kinds
 from skipgrad.ledger.mode import TapMode
 from skipgrad.ledger.ranks import gathered
+from skipgrad.ledger.recording import Recording
 from skipgrad.ledger.reentrant import rerunning
 from skipgrad.ledger.refuse import check_arguments, check_switch, other_transform
 from skipgrad.ledger.steps import Steps
-from skipgrad.store import RunWriter
 
 if TYPE_CHECKING:
     import polars
@@ -61,24 +59,22 @@ class Ledger:
         graph: SkipGraph | None = None,
         optimizer: torch.optim.Optimizer | None = None,
         every: int = 1,
-        run: str | Path | None = None,
-        steps: int = 0,
         *,
+        recording: Recording | None = None,
         sources: bool = False,
         layers: bool = True,
     ) -> None:
-        check_arguments(model, graph, every, steps)
+        check_arguments(model, graph, every)
         check_switch("sources", sources)
         check_switch("layers", layers)
         self.notes: list[str] = []
         self._user_model = model
         self._inner = unwrap(model)
         self._optimizer = optimizer
-        self._run, self._planned = run, steps
-        self._writer: RunWriter | None = None
+        self._recording = Recording() if recording is None else recording
         self._kept = Kept(self._note)
         self._kinds = Kinds(model, self._inner, graph, self._note, sources=sources, layers=layers)
-        self._steps = Steps(optimizer, every, self._kept, self._note, self._step_over)
+        self._steps = Steps(optimizer, every, self._kept, self._note, self._hand_on)
         self._patch: ForwardPatch | None = None
         self._busy = False
         self._named: dict[str, nn.Parameter] | None = None
@@ -99,10 +95,7 @@ class Ledger:
         sharded = self._kinds.sharded = is_sharded(self._inner)
         if sharded:
             self._kinds.given_trace()
-        if self._run is not None:
-            meta = {"model": type(self._inner).__name__, "state": "running", "torch": torch.__version__}
-            self._writer = RunWriter.create(self._run, {**meta, "steps": self._planned} if self._planned else meta)
-            self._writer.trial(self._trial(self._planned)).commit()
+        self._recording.begin(self._rate())
         # Inside a forward ``fully_shard`` has other parameters in the place of these.
         self._named = dict(self._inner.named_parameters(remove_duplicate=False)) if sharded else None
         # DistributedDataParallel calls its module; a compiled module is called itself.
@@ -116,32 +109,29 @@ class Ledger:
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
         self.close(*ending(error))
 
-    def close(self, state: str = "done", error: str = "") -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether the watch is on."""
+        return self._patch is not None
+
+    def close(self, state: str = "done", error: str = "", steps: int | None = None) -> None:
         """Ends the watch: the last figures are read, the model and the optimizer are as they were.
 
         Args:
             state: of the run, for its file: ``"done"``, ``"interrupted"`` or ``"failed"``.
             error: why it failed.
+            steps: how many steps were made, where the loop counts them.
         """
         if self._patch is None:
             return
         self._patch.remove()
         self._patch = None
         self._steps.end()
-        news = self._kept.take()
-        if self._writer is not None:
-            self._write(news)
-            for note in self.notes:
-                self._writer.note(note)
-            if self.graph is not None:
-                self._writer.graph(self.graph)
-            made = self._steps.number
-            self._writer.trial(replace(self._trial(made), state="done" if state == "done" else "interrupted"))
-            self._writer.meta(steps=made, **Ending(state, error).meta())
-            self._writer.close()
-            self._writer = None
         self._kinds.end()
-        self._tell(news)  # last, as a listener may raise
+        made = self._steps.number if steps is None else steps
+        with ExitStack() as stack:  # each of them, also when one of them raises
+            stack.callback(self._recording.end, Ending(state, error), made, self.notes)
+            self._hand_on()
 
     def scaled_by(self, scaler: Any) -> Ledger:
         """Names the ``GradScaler`` the loss is multiplied by; its factor is divided out of every figure."""
@@ -170,8 +160,7 @@ class Ledger:
     def spectrum_at(self, row: PathRow) -> None:
         """The same, for a step that is over."""
         self._paths[row.step] = row
-        if self._writer is not None:
-            self._writer.paths(0, [row])
+        self._recording.paths(row)
 
     def on_rows(self, listener: Listener) -> Ledger:
         """Calls ``listener(skip_rows, layer_rows, losses)`` after each step, and at the end, with what is new."""
@@ -325,9 +314,8 @@ class Ledger:
         mode = self._kinds.make(key, args, kwargs)
         if mode is not None:
             self._steps.follow(self._inner, mode.plan, self._named)
-            if self._writer is not None and self.graph is not None:
-                self._writer.graph(self.graph)
-                self._writer.commit()
+            if self.graph is not None:
+                self._recording.graph(self.graph)
         return mode
 
     def _device(self) -> torch.device:
@@ -336,23 +324,21 @@ class Ledger:
         return torch.device("cpu")
 
     # -- who is told -------------------------------------------------------------------------------
-    def _step_over(self) -> None:
+    def push(self) -> None:
+        """Hands on what there is now, a loss told after its step, say: to run file, writers and listeners."""
+        self._steps.flush()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
         news = self._kept.take()
-        self._write(news)
-        self._tell(news)
-
-    def _write(self, news: News) -> None:
-        if self._writer is not None:
-            self._writer.skip_rows(0, news.skips).layer_rows(0, news.layers).losses(news.losses).commit()
-
-    def _tell(self, news: News) -> None:
+        self._recording.take(*news)
         if any(news):
-            for listener in self._listeners:
+            for listener in self._listeners:  # last, as a listener may raise
                 listener(*news)
 
-    def _trial(self, steps: int) -> Trial:
-        rate = self._optimizer.param_groups[0].get("lr") if self._optimizer is not None else None
-        return Trial(0, None, float(rate or 0.0), 0, steps, measured=True)
+    def _rate(self) -> float:
+        groups = getattr(self._optimizer, "param_groups", None) or [{}]
+        return float(groups[0].get("lr") or 0.0)
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -10,7 +10,7 @@ from torch import nn
 from skipgrad.core import BadInput, MeasureError, SkipGraph
 
 
-def check_arguments(model: Any, graph: Any, every: Any, steps: Any) -> None:
+def check_arguments(model: Any, graph: Any, every: Any) -> None:
     """Raises for arguments of the wrong kind, and for models that cannot be measured.
 
     Raises:
@@ -35,12 +35,6 @@ def check_arguments(model: Any, graph: Any, every: Any, steps: Any) -> None:
         )
     if not isinstance(every, int) or every < 1:
         raise BadInput("watching a model", received=f"every={every!r}", todo="pass a whole number from 1 on")
-    if not isinstance(steps, int) or steps < 0:
-        raise BadInput(
-            "watching a model",
-            received=f"steps={steps!r}",
-            todo="pass how many steps you mean to make, or leave it out",
-        )
     if isinstance(model, torch.jit.ScriptModule):
         raise MeasureError(
             "watching a model",
@@ -52,6 +46,20 @@ def check_arguments(model: Any, graph: Any, every: Any, steps: Any) -> None:
             "watching a model",
             received="a DataParallel, whose replicas run in threads of their own",
             todo="watch the plain module (DistributedDataParallel is fine)",
+        )
+
+
+def check_steps(steps: Any) -> None:
+    """Raises for a number of planned steps that is none.
+
+    Raises:
+        BadInput: that.
+    """
+    if not isinstance(steps, int) or steps < 0:
+        raise BadInput(
+            "watching a model",
+            received=f"steps={steps!r}",
+            todo="pass how many steps you mean to make, or leave it out",
         )
 
 

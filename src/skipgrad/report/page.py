@@ -13,9 +13,9 @@ from markupsafe import Markup
 from skipgrad.core import Run
 from skipgrad.core.files import write_text
 from skipgrad.report.charts import charts
+from skipgrad.report.document import Parts, parts
 from skipgrad.report.marks import SHAPES
-from skipgrad.report.parts import Parts, parts
-from skipgrad.report.strip_svg import STYLE, THINNEST, Scale, strip_svg
+from skipgrad.report.strip_picture import STYLE, THINNEST, Scale, strip_svg
 from skipgrad.report.strips import Strips
 from skipgrad.report.vega import vega_js
 

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from skipgrad.core import Run
 from skipgrad.report.depth import DepthCurves
+from skipgrad.report.document import Parts, parts
 from skipgrad.report.losses import LossCurves
 from skipgrad.report.marks import SHAPES
-from skipgrad.report.parts import Parts, parts
 from skipgrad.report.paths import PathCurves
-from skipgrad.report.strip_svg import Scale
+from skipgrad.report.strip_picture import Scale
 from skipgrad.report.strips import Strip, Strips
 from skipgrad.report.subjects import share
 from skipgrad.report.text import figure, plural, sample

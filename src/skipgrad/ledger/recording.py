@@ -1,0 +1,129 @@
+"""What a watch measures, handed on as it comes: into a run file, and to writers. Every recorded watch uses it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skipgrad.core import Ending, LayerRow, LossPoint, PathRow, SkipGraph, SkipRow, Trial
+from skipgrad.store import RunWriter
+from skipgrad.writers import RowWriter
+
+
+class Recording:
+    """Of one watch.
+
+    Args:
+        run: a run file to write (it must not exist); or one that is open, to which this watch adds its trial, and
+            whose meta, notes and end are its owner's.
+        trial: the record the rows belong to; made of the optimizer's rate and `steps` when None.
+        writers: what else gets the rows, step by step; closed with the watch.
+        meta: of a run file of its own (`Run.meta`).
+        steps: how many are planned; 0 where nobody knows.
+        pace: seconds from one commit to the next, at least; 0 commits every step.
+
+    Attributes:
+        file: the run file; None outside of the watch, or where there is none.
+    """
+
+    def __init__(
+        self,
+        run: str | Path | RunWriter | None = None,
+        *,
+        trial: Trial | None = None,
+        writers: Sequence[RowWriter] = (),
+        meta: dict[str, Any] | None = None,
+        steps: int = 0,
+        pace: float = 0.0,
+    ) -> None:
+        self.file: RunWriter | None = None
+        self._run, self._trial, self._writers = run, trial, tuple(writers)
+        self._meta = {"versions": {"torch": torch.__version__}, **(meta or {}), **({"steps": steps} if steps else {})}
+        self._planned, self._pace = steps, pace
+        self._graph: SkipGraph | None = None  # as it was last written
+        self._last = -1  # the last step that left a row
+        self._committed = 0.0
+
+    def begin(self, rate: float) -> None:
+        """The watch begins.
+
+        Args:
+            rate: the optimizer's, for the record of the trial.
+
+        Raises:
+            OutputError: the run file exists, or cannot be written.
+        """
+        if self._trial is None:
+            # The record wants a seed; the one you gave is not ours to know.
+            self._trial = Trial(0, None, rate, 0, self._planned, measured=True)
+        if isinstance(self._run, RunWriter):
+            self.file = self._run
+        elif self._run is not None:
+            self.file = RunWriter.create(self._run, {**self._meta, "state": "running"})
+        if self.file is not None:
+            self.file.trial(self._trial).commit()
+
+    def graph(self, graph: SkipGraph) -> None:
+        """The skips that are measured, once they are known; of a treated net they are its trial's."""
+        if self.file is not None and graph is not self._graph:
+            assert self._trial is not None
+            self._graph = graph
+            self.file.graph(graph, trial=None if self._trial.remedy is None else self._trial.id).commit()
+
+    def take(self, skips: Sequence[SkipRow], layers: Sequence[LayerRow], losses: Sequence[LossPoint]) -> None:
+        """Hands on what is new."""
+        if not (skips or layers or losses):
+            return
+        for rows in (skips, layers):
+            if rows:
+                self._last = max(self._last, rows[-1].step)
+        if self.file is not None:
+            assert self._trial is not None
+            self.file.skip_rows(self._trial.id, skips).layer_rows(self._trial.id, layers).losses(losses)
+            now = time.monotonic()
+            if now - self._committed >= self._pace:
+                self.file.commit()
+                self._committed = now
+        for writer in self._writers:
+            writer(skips, layers, losses)
+
+    def paths(self, row: PathRow) -> None:
+        """The gradient by path length at one step."""
+        if self.file is not None:
+            assert self._trial is not None
+            self.file.paths(self._trial.id, [row])
+
+    def end(self, end: Ending, steps: int | None, notes: Sequence[str]) -> None:
+        """The watch is over; each writer and the file are closed, also when one of them raises.
+
+        Args:
+            end: how it ended.
+            steps: how many were made, where the loop counts them.
+            notes: the ledger's.
+        """
+        with ExitStack() as stack:
+            for writer in self._writers:
+                stack.callback(writer.close)
+            stack.callback(self._finish, end, steps, notes)
+
+    def _finish(self, end: Ending, steps: int | None, notes: Sequence[str]) -> None:
+        file, self.file = self.file, None
+        if file is None:
+            return
+        assert self._trial is not None
+        made = self._last + 1 if steps is None else steps
+        trial = replace(self._trial, state="done" if end.state == "done" else "interrupted")
+        if file is self._run:
+            file.trial(trial).commit()
+            return
+        with file:
+            file.trial(replace(trial, steps=made))
+            file.meta(steps=made, **end.meta())
+            for note in notes:
+                file.note(note)
