@@ -1,7 +1,8 @@
 """Runs a page of docs/situations as its reader would, and puts what came out into it.
 
 A ```python block is run, in order, in one namespace; one with a title is a file of that name. A line that starts with
-``skipgrad`` or ``torchrun`` and is indented is a command. Each ```text block is to hold what came out since the last one.
+``skipgrad`` or ``torchrun`` and is indented is a command. Each ```text block is to hold what came out since the one
+before it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from docs.situations import PAGES, blocks, outcomes, with_blocks
 ESSENTIAL: dict[str, list[list[str]]] = {
     "early-layers": [
         [
-            r"^SG001 error – The first layers get \S+e-0[78] of the gradient of the last ones: a factor of 0\.4\d* per layer",
+            r"^SG001 error – The first layers get \S+e-0[78] of the gradient of the last ones: a factor of 0\.4",
             r"bridge the layers with skip connections",
             r"^SG003 error – In 1\d of 21 layers .* of the weights ignore a step",
             r"^SG004 warning – 21 weighted layers in a row, 0 to 40, have no skip over them",
