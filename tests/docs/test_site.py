@@ -99,6 +99,22 @@ def test_light_and_dark_differ_and_the_sample_report_is_shown(driver: Any, site:
     assert (site / "generated" / "sample-report.html").exists()
 
 
+@pytest.mark.browser
+def test_the_search_works_in_pages_opened_from_a_file(driver: Any, site: Path) -> None:
+    opened(driver, site / "situations" / "nan.html", 1280)
+    driver.execute_script(
+        "const i = document.querySelector('.md-search__input'); i.focus(); i.value = 'bottleneck';"
+        "for (const e of [new KeyboardEvent('keyup', {bubbles: true}), new Event('input', {bubbles: true})])"
+        " i.dispatchEvent(e);"
+    )
+    end = time.monotonic() + 30
+    while "situations/unet-bottleneck.html" not in driver.execute_script(
+        "return [...document.querySelectorAll('.md-search-result__link')].map(a => a.href).join()"
+    ):
+        assert time.monotonic() < end, driver.get_log("browser")
+        time.sleep(0.1)
+
+
 def rooms() -> list[str]:
     """Packages of the first level that say what is public."""
     names = [m.name for m in pkgutil.iter_modules(skipgrad.__path__) if m.ispkg]
