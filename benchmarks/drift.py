@@ -20,8 +20,8 @@ from machine import machine, versions
 from sklearn.datasets import load_digits
 from torch import nn
 
-from skipgrad.ledger.drift import Drift
 from skipgrad.models import resolve_model
+from skipgrad.probes.drift import Drift
 
 NETS = {
     "skipgrad:plain8": {"norm": "batch"},

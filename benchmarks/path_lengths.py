@@ -25,7 +25,8 @@ from torch import nn
 import skipgrad as sg
 from skipgrad.core import SkipgradError
 from skipgrad.models import Workload, fit
-from skipgrad.train import Settings, find_skips, train_trial
+from skipgrad.race import find_skips
+from skipgrad.train import Settings, train_trial
 
 LAST_NORM, LAST_CONV, LAST_LINEAR = r"norm2\.weight$", r"conv2\.weight$", r"(out|down)\.weight$"
 DIGITS = ("digits", "sgd", (0.017, 0.05, 0.15), 64)

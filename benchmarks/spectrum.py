@@ -20,8 +20,8 @@ from machine import machine, versions
 from torch import nn
 
 import skipgrad as sg
-from skipgrad.ledger.spectrum import sampled_spectrum
 from skipgrad.models import resolve_model
+from skipgrad.probes.spectrum import sampled_spectrum
 
 
 def nets() -> dict[str, tuple[Callable[[], nn.Module], torch.Tensor, torch.Tensor]]:

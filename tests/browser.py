@@ -31,7 +31,7 @@ def chromium(profile: Path) -> Iterator[Any]:
     """A driver; skips, saying why, where there is no browser."""
     for program in (BROWSER, DRIVER):
         if not program.exists():
-            pytest.skip(f"{program} is not there; `sh tests/browser_setup.sh` says how to get it")
+            pytest.skip(f"{program} is not there; `sh tests/system_setup.sh` says how to get it")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skipgrad.diagnosis import diagnose
     from skipgrad.finder import Rules, find
     from skipgrad.ledger import Ledger, watch
-    from skipgrad.ledger.spectrum import path_spectrum
+    from skipgrad.probes.spectrum import path_spectrum
     from skipgrad.remedies import remedy
     from skipgrad.store import read_run
 
@@ -33,7 +33,7 @@ _HOMES = {
     "SkipgradError": "skipgrad.core.errors",
     "diagnose": "skipgrad.diagnosis",
     "find": "skipgrad.finder",
-    "path_spectrum": "skipgrad.ledger.spectrum",
+    "path_spectrum": "skipgrad.probes.spectrum",
     "read_run": "skipgrad.store",
     "remedy": "skipgrad.remedies",
     "watch": "skipgrad.ledger",

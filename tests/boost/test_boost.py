@@ -2,7 +2,8 @@ import pytest
 
 from skipgrad.boost import boost, ranked
 from skipgrad.core import BadInput, Cure, UnknownName
-from skipgrad.train import Finished, Settings, Started
+from skipgrad.race import Finished, Started
+from skipgrad.train import Settings
 from train.toy import Net, Toy
 
 DEEP = Toy(lambda: Net(blocks=6))

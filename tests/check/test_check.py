@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from browser import assert_clean, show
 from skipgrad.check import CheckOptions, CheckResult, check
@@ -28,7 +29,8 @@ def found(result: CheckResult) -> set[str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> CheckResult:
-    """What `make demo` runs."""
+    """What `make demo` runs, in a process that has trained before: its first training may differ in the last bits."""
+    run(tmp_path_factory.mktemp("before"), "skipgrad:plain56", "digits", steps=2, batch_size=64)
     return run(tmp_path_factory.mktemp("demo"), "skipgrad:plain56", "digits", steps=None, batch_size=64, attempt=True)
 
 
@@ -222,6 +224,24 @@ def test_an_error_that_nobody_foresaw_is_a_failure_too(tmp_path: Path, monkeypat
         run(tmp_path, "skipgrad:plain8", "digits")
     meta = read_run(tmp_path / "out" / "run.sqlite").meta
     assert (meta["state"], meta["error"]) == ("failed", "ZeroDivisionError: by zero")
+
+
+@pytest.mark.parametrize(("threads", "how"), [(None, "as they were"), ("auto", "auto: 1 thread "), (1, "fixed")])
+def test_the_run_file_tells_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: Any, how: str
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("skipgrad.instrument.threads.allowed_cpus", lambda: 2)
+    before = torch.get_num_threads()
+    result = run(tmp_path, "skipgrad:plain8", "digits", steps=12, threads=threads)
+    told = result.run.meta["threads"]
+    assert set(told) == {"chosen", "allowed", "how", "changes"}
+    assert told["how"].startswith(how)
+    assert told["chosen"] in ((1, 2) if threads == "auto" else (before if threads is None else 1,))
+    assert torch.get_num_threads() == before
+    # What chose them is thrown away: no trial of it is in the file, and the patient has all its steps.
+    assert [(t.id, t.steps) for t in result.run.trials] == [(0, 12)]
+    assert [p.step for p in result.run.losses] == list(range(12))
 
 
 def test_long_runs_are_measured_every_nth_step(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import importlib
 import json
 import textwrap
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
 import torch
 
 import skipgrad as sg
+from repeatable import same_bits
 from skipgrad.check import CheckOptions, CheckResult, check
 from skipgrad.core import Finding, MeasureError
 from skipgrad.models import fit
@@ -46,14 +48,20 @@ def test_spectra_before_and_after(tmp_path: Path) -> None:
 
 
 def test_measuring_them_leaves_the_training_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_paths = run(tmp_path / "a", "skipgrad:resnet20").run
-
     def refuses(*_: object, **__: object) -> None:
         raise MeasureError("measuring", received="something odd")
 
-    monkeypatch.setattr(PATHS, "path_spectrum", refuses)
-    without = run(tmp_path / "b", "skipgrad:resnet20").run
-    assert [p.loss for p in with_paths.losses] == [p.loss for p in without.losses]
+    told: dict[bool, sg.Run] = {}
+
+    def losses(measured: bool) -> list[float]:
+        with monkeypatch.context() as patch:
+            if not measured:
+                patch.setattr(PATHS, "path_spectrum", refuses)
+            told[measured] = run(Path(mkdtemp(dir=tmp_path)), "skipgrad:resnet20").run
+        return [p.loss for p in told[measured].losses]
+
+    same_bits("resnet20", losses)
+    with_paths, without = told[True], told[False]
     assert with_paths.skip_rows == without.skip_rows
     assert with_paths.layer_rows == without.layer_rows
     assert [(r.step, r.spectrum, r.reason) for r in without.paths[0]] == [(s, None, "something odd") for s in (0, 2)]

@@ -110,6 +110,8 @@ CHECK = {
     "unknown optimizer": (["{file}:net", "--data", "{file}:data", "--optimizer", "adm"], ["adm", "adam"]),
     "unknown precision": (["{file}:net", "--data", "{file}:data", "--precision", "float33"], ["float33", "float32"]),
     "unknown device": (["{file}:net", "--data", "{file}:data", "--device", "gpu7"], ["gpu7", "cpu"]),
+    "no threads": (["{file}:net", "--data", "{file}:data", "--threads", "0"], ["'0'", "auto"]),
+    "threads in words": (["{file}:net", "--data", "{file}:data", "--threads", "many"], ["'many'", "auto"]),
     "unknown remedy": (["{file}:net", "--data", "{file}:data", "--try", "zeroinit"], ["zeroinit", "zero-init"]),
 }
 

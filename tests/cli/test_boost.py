@@ -29,7 +29,8 @@ class FakeWorkload:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the fit and the race by ones that note what they were asked."""
-    from skipgrad.train import Dropped, Finished, TrialResult
+    from skipgrad.race import Dropped, Finished
+    from skipgrad.train import TrialResult
 
     seen: list[Any] = []
 
@@ -37,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append((model, args, data, batch_size))
         return FakeWorkload()
 
-    def boost(workload: Any, settings: Any, names: Any, *, seeds: Any, on_event: Any) -> list[Cure]:
+    def boost(workload: Any, settings: Any, names: Any, *, seeds: Any, on_event: Any, threads: Any) -> list[Cure]:
         seen.append((workload, settings, names, seeds))
         on_event(Finished(TrialResult(Trial(0, "zero-init", 0.1, 0, 5, state="done"), ())))
         on_event(Dropped("skip-calibration", "no branch to scale"))
@@ -80,6 +81,14 @@ def test_unknown_optimizer(cli: Any, calls: list[Any]) -> None:
     done = cli("boost", "a:b", "--data", "c:d", "--optimizer", "adm")
     assert (done.status, done.out) == (1, "")
     assert "did you mean adam" in done.err
+
+
+@pytest.mark.parametrize("threads", ["0", "many", "1.5"])
+def test_bad_threads(cli: Any, calls: list[Any], threads: str) -> None:
+    done = cli("boost", "a:b", "--data", "c:d", "--threads", threads)
+    assert (done.status, done.out, calls) == (1, "", [])
+    assert f"'{threads}'" in done.err
+    assert "give auto" in done.err
 
 
 def test_unknown_remedy_before_any_training(cli: Any) -> None:

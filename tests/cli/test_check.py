@@ -53,13 +53,16 @@ def test_defaults(cli: Any, calls: list[Any]) -> None:
 
     assert cli("check", "skipgrad:plain56", "--data", "digits").status == 0
     command = "skipgrad check skipgrad:plain56 --data digits"
-    assert calls == [CheckOptions(model="skipgrad:plain56", model_args={}, data="digits", command=command)]
+    assert calls == [
+        CheckOptions(model="skipgrad:plain56", model_args={}, data="digits", command=command, threads="auto")
+    ]
 
 
 def test_every_option_arrives(cli: Any, calls: list[Any], tmp_path: Path) -> None:
     text = (
         "check a:b --data c:d --steps 7 --batch-size 3 --optimizer adamw --lr 0.1 --seed 5 --device cuda --precision "
-        f"bfloat16 --compile --out {tmp_path} --try zero-init --try add-skips --model-arg depth=8 --model-arg norm=none"
+        f"bfloat16 --compile --threads 2 --out {tmp_path} --try zero-init --try add-skips --model-arg depth=8 "
+        "--model-arg norm=none"
     )
     assert cli(*text.split()).status == 0
     (options,) = calls
@@ -67,6 +70,7 @@ def test_every_option_arrives(cli: Any, calls: list[Any], tmp_path: Path) -> Non
     assert options.model_args == {"depth": 8, "norm": "none"}
     assert (options.steps, options.batch_size, options.optimizer, options.lr, options.seed) == (7, 3, "adamw", 0.1, 5)
     assert (options.device, options.precision, options.compile) == ("cuda", "bfloat16", True)
+    assert options.threads == "2"
     assert Path(options.out) == tmp_path
     assert (options.attempt, options.remedies) == (True, ("zero-init", "add-skips"))
     assert options.command == f"skipgrad {text}"

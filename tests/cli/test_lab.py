@@ -18,7 +18,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the experiments by one that notes what was asked."""
     seen: list[Any] = []
 
-    def run_claim(id: str, *, quick: bool, tell: Any) -> Verdict:
+    def run_claim(id: str, *, quick: bool, tell: Any, threads: Any) -> Verdict:
         seen.append((id, quick))
         tell(Progress(id, 1, 1, "done"))
         figures = (Figure(0, True, {"gap": 0.25}), Figure(1, None, {"gap": float("nan")}))
@@ -45,6 +45,12 @@ def test_runs_what_is_named(cli: Any, ran: list[Any], snapshot: SnapshotAssertio
     assert (done.status, ran) == (0, [("D1", True)])
     assert done.err == "skipgrad: claim D1 1/1: done\n"
     assert done.out == snapshot
+
+
+def test_bad_threads(cli: Any, ran: list[Any]) -> None:
+    done = cli("lab", "D1", "--threads", "many")
+    assert (done.status, done.out, ran) == (1, "", [])
+    assert "'many'" in done.err
 
 
 def test_verdicts_as_json(cli: Any, ran: list[Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from skipgrad.core import LossPoint, RunFileError, SkipRow, Trial
-from skipgrad.integrations.live import RunTail
+from skipgrad.report.live import RunTail
 from skipgrad.store import RunWriter, read_run
 
 # Trains until the file STOP is there, then ends as a run does.

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from skipgrad.core import BadInput
-from skipgrad.integrations.writers import CsvWriter
 from skipgrad.store import read_run
+from skipgrad.writers import CsvWriter
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what accelerate warns about on import is its own affair

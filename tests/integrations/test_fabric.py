@@ -13,8 +13,8 @@ import torch
 
 import skipgrad
 from skipgrad.core import BadInput
-from skipgrad.integrations.writers import CsvWriter
 from skipgrad.store import read_run
+from skipgrad.writers import CsvWriter
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what lightning warns about on import is its own affair

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from skipgrad.core import BadInput, OutputError
-from skipgrad.integrations.writers import CsvWriter
 from skipgrad.store import read_run
+from skipgrad.writers import CsvWriter
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what lightning warns about on import is its own affair

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from skipgrad.integrations.writers import CsvWriter
 from skipgrad.store import read_run
+from skipgrad.writers import CsvWriter
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what these libraries warn about on import is their own affair

@@ -7,8 +7,8 @@ from torch import nn
 
 from skipgrad.lab import run_claim
 from skipgrad.lab.claims import a2_layer_table as a2
-from skipgrad.lab.table import GradientTable, gradient_table
-from skipgrad.lab.table.kinds import norms
+from skipgrad.probes.table import GradientTable, gradient_table
+from skipgrad.probes.table.kinds import norms
 
 NET = {"γ/σ error at its first layer": 0.5}
 
@@ -18,8 +18,10 @@ def test_the_claim_holds_and_is_not_idle():
     assert verdict.state == "reproduced"
     for figure in verdict.figures:
         assert figure.values["layers"] == 24
-        assert all(0 < figure.values[name] < 1e-14 for name in a2.FORMULAS)
-        assert figure.values["γ/σ error in evaluation"] < 1e-14
+        # The claim's own bound is asked above, and `test_the_criterion` shows it fail. How far below it the errors are
+        # is the processor's: at most 3.6e-16 over twelve seeds with AVX2 and with SSE here, above 1e-14 elsewhere.
+        assert 0 < max(figure.values[name] for name in a2.FORMULAS) <= a2.BOUND
+        assert figure.values["γ/σ error in evaluation"] <= a2.BOUND
         assert figure.values["least γ/σ error in training"] > 0.05
         assert figure.values["γ/σ error at its first layer"] > 0.1
 

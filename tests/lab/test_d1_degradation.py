@@ -28,7 +28,7 @@ def test_the_training_error_counts_every_example_with_running_statistics():
     model = workload.build()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     error = d1.training_error(model, workload)
-    assert 60 < error < 100
+    assert 75 < error < 100  # 85 to 93 % over ten seeds: nothing is learned yet
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
@@ -41,7 +41,7 @@ def test_the_training_error_counts_every_example_with_running_statistics():
 
 
 def test_the_experiment_trains_four_nets_a_seed_and_tells_as_it_goes(monkeypatch):
-    monkeypatch.setattr(d1, "trained_error", lambda net, seed, epochs: errors(0.2, 50.0 + seed, 0.1)[net])
+    monkeypatch.setattr(d1, "trained_error", lambda net, seed, *_: errors(0.2, 50.0 + seed, 0.1)[net])
     told = []
     verdict = run_claim("D1", tell=told.append)
     assert verdict.state == "reproduced"
@@ -51,4 +51,5 @@ def test_the_experiment_trains_four_nets_a_seed_and_tells_as_it_goes(monkeypatch
 
 
 def test_a_short_training_already_lowers_the_error_of_the_residual_net():
-    assert d1.trained_error("resnet20", seed=0, epochs=1) < 60
+    # Ten seeds gave 3 to 7 % after two epochs with AVX2, from 85 to 93 % before the first; after one, 53 to 90 %.
+    assert d1.trained_error("resnet20", seed=0, epochs=2) < 20

@@ -18,9 +18,9 @@ from torch.overrides import TorchFunctionMode
 from ledger.forked import figures
 from skipgrad.finder import find_in_call
 from skipgrad.finder.build import Found
-from skipgrad.finder.match import Match
 from skipgrad.finder.ops import SPLITS
-from skipgrad.finder.trace import mapped, tensors_in
+from skipgrad.finder.records import Match
+from skipgrad.instrument.tensors import mapped, tensors_in
 
 
 @dataclass

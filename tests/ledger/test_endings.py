@@ -11,8 +11,8 @@ from torch import nn
 
 import skipgrad as sg
 from skipgrad.core import BadInput, DataError
-from skipgrad.integrations.live import RunTail, view
 from skipgrad.report import parts
+from skipgrad.report.live import RunTail, view
 from skipgrad.store import read_run
 
 

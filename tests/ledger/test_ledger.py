@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import skipgrad as sg
 from finder.nets import NETS, Identity, Nested, Projection, made
+from repeatable import same_bits
 from skipgrad.core import BadInput, MeasureError
 
 
@@ -49,8 +50,7 @@ def trained(name: str, *, watched: bool, steps: int, wrap: Callable[[nn.Module],
 
 @pytest.mark.parametrize("name", NETS)
 def test_weights_are_bitwise_those_of_an_unwatched_training(name: str) -> None:
-    plain, watched = trained(name, watched=False, steps=50), trained(name, watched=True, steps=50)
-    assert all(torch.equal(a, b) for a, b in zip(plain.values(), watched.values(), strict=True))
+    same_bits(name, lambda watched: trained(name, watched=watched, steps=50))
 
 
 @pytest.mark.parametrize("name", ["projection", "nested", "dense"])
@@ -59,9 +59,7 @@ def test_the_same_compiled(name: str) -> None:
         torch._dynamo.reset()
         return torch.compile(model, fullgraph=True, backend="aot_eager")
 
-    plain = trained(name, watched=False, steps=10, wrap=compiled)
-    watched = trained(name, watched=True, steps=10, wrap=compiled)
-    assert all(torch.equal(a, b) for a, b in zip(plain.values(), watched.values(), strict=True))
+    same_bits(name, lambda watched: trained(name, watched=watched, steps=10, wrap=compiled))
 
 
 @pytest.fixture
@@ -73,26 +71,27 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")  # on two, two plain trainings of MobileNet-V2 differ from each other
-def test_real_models_bitwise() -> None:
-    tv = pytest.importorskip("torchvision").models
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2"])
+def test_real_models_bitwise(name: str) -> None:
+    make = getattr(pytest.importorskip("torchvision").models, name)
     x, y = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 2])
-    for make in (tv.resnet18, tv.densenet121, tv.mobilenet_v2):
-        states = []
-        for watched in (False, True):
-            torch.manual_seed(0)
-            model = make(num_classes=10)
-            optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-            with sg.watch(model, optimizer=optimizer, every=1 if watched else 10**6) as ledger:
-                if not watched:
-                    ledger.close()
-                for _ in range(3):
-                    optimizer.zero_grad()
-                    F.cross_entropy(model(x), y).backward()
-                    optimizer.step()
-            states.append(model.state_dict())
-            if watched:
-                assert len(ledger.rows()) == 3 * len(ledger.graph)
-        assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
+
+    def run(watched: bool) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        model = make(num_classes=10)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        with sg.watch(model, optimizer=optimizer, every=1 if watched else 10**6) as ledger:
+            if not watched:
+                ledger.close()
+            for _ in range(3):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+        if watched:
+            assert len(ledger.rows()) == 3 * len(ledger.graph)
+        return model.state_dict()
+
+    same_bits(name, run)
 
 
 def traces(model: nn.Module) -> list[object]:
@@ -448,8 +447,7 @@ def test_a_projection_has_its_out_norm_at_the_merge() -> None:
 
 
 def test_a_gradient_penalty_trains_as_without_a_watch() -> None:
-    grads = []
-    for watched in (False, True):
+    def run(watched: bool) -> list[Tensor]:
         model, x = made("nested", torch.float64)
         x.requires_grad_()
         ledger = sg.watch(model)
@@ -459,8 +457,9 @@ def test_a_gradient_penalty_trains_as_without_a_watch() -> None:
         slope.pow(2).sum().backward()
         if watched:
             ledger.close()
-        grads.append([p.grad for p in model.parameters() if p.grad is not None])
-    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    same_bits("nested", run)
 
 
 def test_torch_func_is_left_alone_and_said() -> None:
@@ -470,11 +469,15 @@ def test_torch_func_is_left_alone_and_said() -> None:
     def objective(w: dict[str, Tensor]) -> Tensor:
         return torch.func.functional_call(model, w, (x,)).pow(2).sum()
 
-    plain = torch.func.grad(objective)(weights)
-    with sg.watch(model) as ledger:
-        watched = torch.func.grad(objective)(weights)
-    assert all(torch.equal(plain[k], watched[k]) for k in plain)
-    assert "torch.func" in ledger.notes[0]
+    def run(watched: bool) -> dict[str, Tensor]:
+        if not watched:
+            return torch.func.grad(objective)(weights)
+        with sg.watch(model) as ledger:
+            found = torch.func.grad(objective)(weights)
+        assert "torch.func" in ledger.notes[0]
+        return found
+
+    same_bits("identity", run)
 
 
 class Fickle(nn.Module):

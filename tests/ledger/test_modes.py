@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 import skipgrad as sg
 from finder.nets import Nested, made
+from repeatable import same_bits
 from skipgrad.core import MeasureError
 
 COLUMNS = ("skip_norm", "branch_norm", "total_norm", "out_norm", "x_rms", "branch_rms")
@@ -530,16 +531,18 @@ TRAININGS = ("reentrant", "not reentrant", "float16", "bfloat16", "accumulated",
 @pytest.mark.parametrize("mode", [*TRAININGS, "parts"])
 def test_training_is_bitwise_the_same(mode: str) -> None:
     steps, how = 10 if mode == "parts" else 50, mode if "reentrant" in mode else ""
-    answers = []
-    for watched in (False, True):
+
+    def run(watched: bool) -> list[Tensor]:
         torch._dynamo.reset()
         model = Tower(how)
         if mode == "parts":
             model.blocks[0].compile(backend="aot_eager")
         before = state(model)
-        answers.append(train(model, model, mode, watched, steps))
+        answer = train(model, model, mode, watched, steps)
         assert state(model) == before
-    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+        return answer
+
+    same_bits(f"Tower, {mode}", run)
 
 
 @pytest.mark.parametrize("how", ["", "reentrant", "not reentrant"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import skipgrad as sg
 from ledger.replay import brute
-from skipgrad.finder.trace import tensors_in
+from skipgrad.instrument.tensors import tensors_in
 
 Made = tuple[nn.Module, tuple[Tensor, ...], dict[str, Any]]
 

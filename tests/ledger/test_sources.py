@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 import skipgrad as sg
 from finder.nets import made
+from repeatable import same_bits
 from skipgrad.core import BadInput, SourceRow, source_shares
 from skipgrad.models.nets.dense import DenseNet
 
@@ -271,8 +272,7 @@ def test_compiled_as_in_eager_mode(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "compiled"), [*((name, False) for name in nets()), ("built-in", True)])
 def test_weights_are_bitwise_those_of_an_unwatched_training(name: str, compiled: bool) -> None:
-    states = []
-    for on in (False, True):
+    def run(on: bool) -> dict[str, Tensor]:
         model, x = nets()[name](torch.float32)
         called = model
         if compiled:
@@ -287,8 +287,9 @@ def test_weights_are_bitwise_those_of_an_unwatched_training(name: str, compiled:
                 called(x).pow(2).sum().backward()
                 optimizer.step()
         assert bool(ledger.sources()) == on
-        states.append(model.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
+        return model.state_dict()
+
+    same_bits(name, run)
 
 
 def test_gradients_too_small_to_square_are_measured_beside_larger_ones() -> None:

@@ -215,9 +215,9 @@ class Broken(nn.Module):
 def test_a_forward_that_raises_names_the_module_the_inputs_and_the_message():
     with pytest.raises(ModelError) as caught:
         train_trial(Toy(Broken), SHORT)
-    assert caught.value.where == "body.1 (Linear)"
+    assert caught.value.where == "module 'body.1' (Linear)"
     assert "shapes cannot be multiplied" in caught.value.received
-    assert "float32[16, 4]" in caught.value.received
+    assert "(16, 4) float32" in caught.value.received
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skipgrad.boost.rank import ranked
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Cure
+from skipgrad.instrument.threads import Threads
+from skipgrad.race import prepare_with, race, verdicts
+from skipgrad.race.race import OnEvent
+from skipgrad.race.rank import ranked
 from skipgrad.remedies import REMEDIES, remedy, treat
-from skipgrad.train import Settings, WorkloadLike, prepare_with, race, verdicts
-from skipgrad.train.race import OnEvent
+from skipgrad.train import Settings, WorkloadLike
 
 # Of the typed rate: BOOST's races found the best rate of a cure within a factor of 4 of the patient's.
 RATE_FACTORS = (1 / 3, 1.0, 3.0)
@@ -27,6 +29,7 @@ def boost(
     graph: SkipGraph | None = None,
     on_event: OnEvent | None = None,
     first_trial_id: int = 0,
+    threads: Threads | None = None,
 ) -> list[Cure]:
     """Tries remedies under equal budgets and ranks them by what they did.
 
@@ -40,8 +43,9 @@ def boost(
         rates: the grid of learning rates; a third, one and three times ``settings.lr`` when None.
         seeds: the first one chooses the rates.
         graph: the skips, if they are known already.
-        on_event: as in `skipgrad.train.race`; what to mind when reading the result comes as `Noted`.
+        on_event: as in `skipgrad.race.race`; what to mind when reading the result comes as `Noted`.
         first_trial_id: number of the first trial.
+        threads: chooses torch's threads by the steps, inside its ``with``; the caller's number is left alone when None.
 
     Returns:
         One record a remedy, the best first, each with the lines that apply it; ``"refused"`` ones last.
@@ -59,5 +63,14 @@ def boost(
     device = settings.device
     cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in chosen}
     grid = [settings.lr * f for f in RATE_FACTORS] if rates is None else list(rates)
-    result = race(workload, settings, cures, rates=grid, seeds=seeds, on_event=on_event, first_trial_id=first_trial_id)
+    result = race(
+        workload,
+        settings,
+        cures,
+        rates=grid,
+        seeds=seeds,
+        on_event=on_event,
+        first_trial_id=first_trial_id,
+        threads=threads,
+    )
     return ranked(verdicts(result, lines))

@@ -21,27 +21,26 @@ from skipgrad.check.paths import WHAT, path_row
 from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipGraph, Trial, ending
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
+from skipgrad.instrument.threads import Threads
 from skipgrad.ledger import Feed, Ledger, watch
 from skipgrad.models import Workload, fit
-from skipgrad.remedies import REMEDIES, remedy, treat
-from skipgrad.report import write_html
-from skipgrad.store import RunWriter, read_run
-from skipgrad.train import (
+from skipgrad.race import (
     Dropped,
     Event,
     Finished,
     Noted,
-    Prepare,
     RaceResult,
-    Settings,
     Started,
     Stepped,
     find_skips,
     prepare_with,
     race,
-    train_trial,
     verdicts,
 )
+from skipgrad.remedies import REMEDIES, remedy, treat
+from skipgrad.report import write_html
+from skipgrad.store import RunWriter, read_run
+from skipgrad.train import Prepare, Settings, settle, train_trial
 
 STEPS = 100
 # The grid around the rate, the same for patient and cures; and the seeds of the comparison.
@@ -77,6 +76,7 @@ class _Check:
             remedy(name)  # a wrong name is told before anything is trained
         # Settings refuse a bad value before the model is built.
         self.settings = _settings(options, "sgd")
+        self.threads = Threads(options.threads)
         self.folder = make_folder(options.out, options.model, options.data)
         self.path = self.folder / RUN
         self.report = self.folder / REPORT
@@ -113,13 +113,14 @@ class _Check:
         }
         with RunWriter.create(self.path, meta) as self.writer:
             try:
-                self._work(workload)
+                with self.threads:
+                    self._work(workload)
             except BaseException as error:
                 self.writer.meta(**ending(error).meta()).commit()
                 if isinstance(error, KeyboardInterrupt):
                     error.add_note(f"what was measured is kept: {self.path}\nshow it: skipgrad report {self.path}")
                 raise
-            self.writer.meta(**ending(None).meta())
+            self.writer.meta(threads=self.threads.meta(), **ending(None).meta())
         write_html(read_run(self.path), self.report)
         self.progress("done", 1, 1, str(self.report))
         return CheckResult(read_run(self.path), self.path, self.report)
@@ -137,6 +138,10 @@ class _Check:
             self.writer.note(note)
         self.writer.commit()
 
+        if not self.threads.settled:
+            self.progress("choosing threads", 0, 0, "by a few steps")
+            settle(workload, self.settings, self.threads)
+        self.writer.meta(threads=self.threads.meta())
         trial = self.settings.trial(0, measured=True)
         ledger = self._measured(workload, trial, None, "measuring the patient", graph)
         findings = diagnose(ledger)
@@ -202,7 +207,15 @@ class _Check:
             self.progress(stage, point.step + 1, settings.steps, f"loss {point.loss:.4g}")
 
         try:
-            result = train_trial(workload, settings, trial=trial, prepare=prepare, observe=observe, on_step=on_step)
+            result = train_trial(
+                workload,
+                settings,
+                trial=trial,
+                prepare=prepare,
+                observe=observe,
+                on_step=on_step,
+                threads=self.threads,
+            )
         except BaseException:
             self.writer.trial(replace(trial, state="interrupted"))
             if kept:
@@ -244,7 +257,16 @@ class _Check:
                 self.writer.note(event.text)
             self._commit()
 
-        result = race(workload, self.settings, cures, rates=rates, seeds=seeds, on_event=on_event, first_trial_id=1)
+        result = race(
+            workload,
+            self.settings,
+            cures,
+            rates=rates,
+            seeds=seeds,
+            on_event=on_event,
+            first_trial_id=1,
+            threads=self.threads,
+        )
         told = verdicts(result, lines)
         self.writer.cures(told)
         self.writer.commit()

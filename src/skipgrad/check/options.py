@@ -36,6 +36,7 @@ class CheckOptions:
         attempt: try remedies.
         remedies: these, instead of those the findings prescribe.
         command: the command to repeat it with, for the report.
+        threads: ``"auto"`` or a number; torch's own is left alone when None. See `skipgrad.instrument.threads.Threads`.
     """
 
     model: str
@@ -53,6 +54,7 @@ class CheckOptions:
     attempt: bool = True
     remedies: tuple[str, ...] = ()
     command: str = ""
+    threads: str | int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from skipgrad.core import PathRow, SkipgradError, SkipGraph
-from skipgrad.ledger.spectrum import path_spectrum
 from skipgrad.models import Workload
-from skipgrad.train import find_skips
+from skipgrad.probes.spectrum import path_spectrum
+from skipgrad.race import find_skips
 
 # A spectrum of n branches in a row takes about n/2 backwards without weight gradients, which is the time of about n/4
 # steps of training. Of more branches only the mean length is measured, for four backwards.

@@ -36,6 +36,9 @@ Rate = Annotated[float | None, Parameter(validator=Number(gt=0), help="the learn
 Seed = Annotated[int, Parameter(validator=Number(gte=0), help="of the weights and of the order of the data")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps")]
 Precision = Annotated[str, Parameter(help="float32, bfloat16 or float16")]
+Threads = Annotated[
+    str, Parameter(help="auto: 1 or all this process may use, whichever steps are faster with; or a number")
+]
 Compile = Annotated[bool, flag("train under torch.compile")]
 Try = Annotated[list[str] | None, Parameter(name="--try", negative="", help="try this remedy; repeatable")]
 InputShape = Annotated[str | None, Parameter(name="--input", help="shape of the example input, e.g. 1,3,224,224")]

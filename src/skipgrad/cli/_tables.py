@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from skipgrad.cli._terminal import ROW_WIDTH
-from skipgrad.core.draw.words import ROOT, clean, sentence, shapes
+from skipgrad.core.draw.words import ROOT, clean, sentence
 from skipgrad.core.graph import Other, Skip, SkipGraph
 from skipgrad.core.run import Cure
-from skipgrad.core.units import number, ratio, seconds
+from skipgrad.core.units import number, ratio, seconds, shapes
 
 if TYPE_CHECKING:
     from skipgrad.lab import Claim, Verdict

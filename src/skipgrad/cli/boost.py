@@ -17,6 +17,7 @@ from skipgrad.cli._options import (
     ModelArgs,
     ModelRef,
     Precision,
+    Threads,
     Try,
     model_args,
 )
@@ -40,6 +41,7 @@ def boost(
     device: Device = "cpu",
     precision: Precision = "float32",
     compile: Compile = False,
+    threads: Threads = "auto",
     try_: Try = None,
     model_arg: ModelArgs = None,
     json: Json = False,
@@ -49,10 +51,11 @@ def boost(
 
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
     from skipgrad.boost import boost as run_boost
+    from skipgrad.instrument.threads import Threads as Chooser
     from skipgrad.models import fit
     from skipgrad.train import Settings
 
-    with progress() as show, stdout_is_ours():
+    with progress() as show, stdout_is_ours(), Chooser(threads) as chooser:
         settings = Settings(
             steps=steps,
             batch_size=batch_size,
@@ -63,7 +66,7 @@ def boost(
             compile=compile,
         )
         workload = fit(model, args, data, batch_size=batch_size)
-        cures = run_boost(workload, settings, try_, seeds=tuple(range(seeds)), on_event=_teller(show))
+        cures = run_boost(workload, settings, try_, seeds=tuple(range(seeds)), on_event=_teller(show), threads=chooser)
     if json:
         told = {"model": model, "data": data, "fit": list(workload.fit), "cures": [asdict(c) for c in cures]}
         print_json({"schema": SCHEMA, **told})
@@ -74,7 +77,7 @@ def boost(
 
 def _teller(show: ProgressCallback) -> Any:
     """Race events as progress: how many trials ended, and how the last one did."""
-    from skipgrad.train import Dropped, Finished
+    from skipgrad.race import Dropped, Finished
 
     ended = 0
 

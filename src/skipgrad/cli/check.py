@@ -20,6 +20,7 @@ from skipgrad.cli._options import (
     Rate,
     Seed,
     Steps,
+    Threads,
     Try,
     flag,
     model_args,
@@ -44,6 +45,7 @@ def check(
     device: Device = "cpu",
     precision: Precision = "float32",
     compile: Compile = False,
+    threads: Threads = "auto",
     out: Annotated[
         Path | None, Parameter(help="folder of the run file and the report; a new one when not given")
     ] = None,
@@ -79,6 +81,7 @@ def check(
         attempt=not no_try,
         remedies=tuple(try_ or ()),
         command=command_line(),
+        threads=threads,
     )
     with progress() as show, stdout_is_ours():
         result = run_check(options, progress=show)

@@ -27,8 +27,8 @@ _QUIET = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "MLFLOW_DIS
 def export(run: RunPath, /, *, to: To, out: Out, trial: TrialId = None, json: Json = False) -> int:
     """Write a RUN as tables, or for TensorBoard, Weights & Biases or MLflow."""
     # Deferred: the other tools' libraries are imported only when they are asked for. See README.md here.
-    from skipgrad.integrations.writers.export import export as write
     from skipgrad.store import read_run
+    from skipgrad.writers.export import export as write
 
     os.environ.update(_QUIET)
     path = run_file(run)

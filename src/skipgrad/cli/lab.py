@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from skipgrad.cli._options import Json, flag
+from skipgrad.cli._options import Json, Threads, flag
 from skipgrad.cli._tables import show_claims, show_verdict
 from skipgrad.cli._terminal import SCHEMA, answer_console, print_json, progress, stdout_is_ours
 
@@ -15,10 +15,12 @@ from skipgrad.cli._terminal import SCHEMA, answer_console, print_json, progress,
 def lab(
     *claim: Annotated[str, Parameter(help="ids of claims, e.g. D1; all are listed when none is given")],
     quick: Annotated[bool, flag("the short version of the experiments")] = False,
+    threads: Threads = "auto",
     json: Json = False,
 ) -> int:
     """Test claims about skip connections by experiment; list them when none is named."""
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
+    from skipgrad.instrument.threads import Threads as Chooser
     from skipgrad.lab import CLAIMS, run_claim
 
     console = answer_console()
@@ -31,9 +33,14 @@ def lab(
         else:
             show_claims(known, console)
         return 0
-    with progress() as show, stdout_is_ours():
+    with progress() as show, stdout_is_ours(), Chooser(threads) as chooser:
         verdicts = [
-            run_claim(c.id, quick=quick, tell=lambda p: show(f"claim {p.claim}", p.done, p.total, p.doing))
+            run_claim(
+                c.id,
+                quick=quick,
+                tell=lambda p: show(f"claim {p.claim}", p.done, p.total, p.doing),
+                threads=chooser,
+            )
             for c in claims
         ]
     if json:

@@ -22,7 +22,7 @@ def watch(
 ) -> int:
     """Show a RUN live, while another process writes it: loss, gradient, skips."""
     # Deferred: sqlite and json are not to be paid by `skipgrad --help`. See README.md here.
-    from skipgrad.integrations.live import Pace, RunTail, view
+    from skipgrad.report.live import Pace, RunTail, view
 
     console = answer_console()
     path = run_file(run)

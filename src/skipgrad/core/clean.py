@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from skipgrad.core.draw.words import shape
-
-if TYPE_CHECKING:
-    from skipgrad.core.graph import Skip, SkipGraph
+from skipgrad.core.skips import Skip, Skips
+from skipgrad.core.units import shape
 
 Why = Literal[
     "norm after merge",
@@ -55,7 +53,7 @@ class Unclean:
     reason: str
 
 
-def unclean(graph: SkipGraph) -> tuple[Unclean, ...]:
+def unclean(graph: Skips) -> tuple[Unclean, ...]:
     """What is not clean on the shortcuts of a graph and between its skips, in order of execution."""
     by_name = {s.name: s for s in graph.skips}
     out: list[Unclean] = []

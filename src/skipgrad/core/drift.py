@@ -1,4 +1,4 @@
-"""What `skipgrad.ledger.drift.Drift` returns: how far weights and representations have come. Plain data, no torch."""
+"""What `skipgrad.probes.drift.Drift` returns: how far weights and representations have come. Plain data, no torch."""
 
 from __future__ import annotations
 

@@ -64,3 +64,13 @@ def memory(size: float) -> str:
         if size >= factor:
             return f"{number(size / factor)} {unit}"
     return f"{size:.0f} bytes"
+
+
+def shape(sizes: tuple[int, ...]) -> str:
+    """``"1×64×56×56"``."""
+    return "×".join(map(str, sizes)) or "scalar"
+
+
+def shapes(fork: tuple[int, ...], merge: tuple[int, ...]) -> str:
+    """From fork to merge; one shape when it stays."""
+    return shape(fork) if fork == merge else f"{shape(fork)} → {shape(merge)}"

@@ -17,10 +17,11 @@ from torch import nn
 from skipgrad.core import BadInput, ModelError, SkipGraph
 from skipgrad.core.units import memory
 from skipgrad.finder.build import Found, build
+from skipgrad.finder.route import route_of
 from skipgrad.finder.rules import NO_RULES, Rules
 from skipgrad.finder.run import is_tracing, is_training, signature, trace
-from skipgrad.finder.target import as_module, built_up, name_of, unwrap
-from skipgrad.finder.trace import describe, is_counted
+from skipgrad.finder.target import as_module, built_up, name_of
+from skipgrad.instrument.tensors import describe
 
 __all__ = [
     "NO_RULES",
@@ -29,10 +30,10 @@ __all__ = [
     "find",
     "find_built",
     "find_in_call",
-    "is_counted",
+    "found_for",
     "is_tracing",
+    "route_of",
     "signature",
-    "unwrap",
 ]
 
 
@@ -82,6 +83,28 @@ def find_in_call(
     inner = as_module(model)
     recorded = trace(inner, args, kwargs, how=how, rules=rules)
     return build(recorded, model=type(inner).__name__, inputs=describe(args, kwargs))
+
+
+def found_for(
+    graph: SkipGraph | None, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], how: str = ""
+) -> Found:
+    """The trace a graph was found in, where it foretells the calls of this forward; else a new one, by its rules.
+
+    Args:
+        graph: of the model; None to trace it anew.
+        model: the model itself, in the mode the forward will run in.
+        args: of the forward.
+        kwargs: of the forward.
+        how: when not empty, it is traced anew in this way.
+    """
+    found: Found | None = graph.trace if graph is not None else None
+    fits = found is not None and found.trace.signature == signature(args, kwargs, is_training(model))
+    if found is not None and fits and not how and found.trace.how != "fake":
+        return found
+    rules = found.trace.rules if found is not None else NO_RULES
+    new: Found | None = find_in_call(model, args, kwargs, how=how or "foretell", rules=rules).trace
+    assert new is not None, "a graph that was just found has its trace"
+    return new
 
 
 def _require_usable(rules: Any, given: tuple[Any, ...]) -> None:

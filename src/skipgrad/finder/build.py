@@ -10,8 +10,9 @@ from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import Layer, Skip, SkipGraph, Unknown
 from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Edge, Graph, bits_of
-from skipgrad.finder.match import Match, match
+from skipgrad.finder.match import match
 from skipgrad.finder.recorder import UNREGISTERED
+from skipgrad.finder.records import Match
 from skipgrad.finder.rules import Rules
 from skipgrad.finder.suggest import suggest
 from skipgrad.finder.trace import Node, Trace

@@ -8,7 +8,7 @@ import torch
 from torch._C import _functorch  # type: ignore[attr-defined]
 
 from skipgrad.finder import ops as table
-from skipgrad.finder.trace import tensors_in
+from skipgrad.instrument.tensors import tensors_in
 
 _IN_PLACE = frozenset(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "matmul", "pow", "and", "or"))
 

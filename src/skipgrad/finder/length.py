@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from skipgrad.finder.graph import Graph, bits_of, size, union
-
-if TYPE_CHECKING:
-    from skipgrad.finder.match import Match
+from skipgrad.finder.records import Match
 
 
 def mark_long(graph: Graph, found: list[Match]) -> None:

@@ -2,50 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from skipgrad.core.graph import Other
 from skipgrad.finder import ops as rules
 from skipgrad.finder.chains import Chain, alone, chains_of, gate_operands, likely_shortcuts, operands_of, passes
 from skipgrad.finder.graph import Edge, Graph, bits_of, size, union
 from skipgrad.finder.length import mark_long
 from skipgrad.finder.pairs import Pair, pair_of, smaller
+from skipgrad.finder.records import Match
 from skipgrad.finder.trace import Trace
-
-
-@dataclass
-class Match:
-    """A skip as nodes of the trace.
-
-    Attributes:
-        kind: "add", "concat", "gate" or "index".
-        merge: the node that ends the merge (the last of a chain of adds).
-        parts: all nodes of the merge.
-        operands: the operand edges of the merge, in order.
-        shortcuts: operand edges that are shortcuts.
-        branches: operand edges that are branches.
-        sources: the fork: one node, or the group an n-ary concat's newest operand descends from.
-        shortcut_nodes: bits of the nodes on the shortcut, the fork left out.
-        branch_nodes: bits of the nodes on all branches.
-        regions: bits per branch.
-        label: the shortcut's class.
-        pairs: bits of (forks, branch) of every pair of operands that is a shortcut and a branch, the chosen ones and
-            the others: the skip is long when any of them is.
-    """
-
-    kind: str
-    merge: int
-    parts: tuple[int, ...]
-    operands: tuple[Edge, ...]
-    shortcuts: tuple[Edge, ...]
-    branches: tuple[Edge, ...]
-    sources: tuple[int, ...]
-    shortcut_nodes: int
-    branch_nodes: int
-    regions: tuple[int, ...]
-    label: str
-    pairs: tuple[tuple[int, int], ...] = ()
-    long: bool = False
 
 
 def match(trace: Trace, graph: Graph | None = None) -> tuple[list[Match], list[Other]]:

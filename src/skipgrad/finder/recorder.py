@@ -32,7 +32,9 @@ from skipgrad.finder.calls import (
 from skipgrad.finder.meta import without_arithmetic
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
-from skipgrad.finder.trace import Node, Trace, is_counted, tensors_in
+from skipgrad.finder.trace import Node, Trace
+from skipgrad.instrument.calls import Address, function_name
+from skipgrad.instrument.tensors import is_counted, tensors_in
 
 UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
 _FUSED = ("addcmul", "addmm", "baddbmm", "addbmm", "addmv")  # an add and a product in one call
@@ -140,7 +142,7 @@ class Recorder(TorchFunctionMode):
     # -- calls -------------------------------------------------------------------------------------
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        raw = getattr(func, "__name__", None) or str(func)
+        raw = function_name(func)
         if raw in ("__get__", "__set__", "__delete__"):
             return self._attribute(func, raw, args, kwargs)
         if self._silent:
@@ -168,7 +170,7 @@ class Recorder(TorchFunctionMode):
         counted = is_counted(args, kwargs)
         number = self._count(raw, results) if counted else None
         if number is not None or (not counted and any(True for _ in tensors_in(results))):
-            call = None if self._apart or number is None else (raw, number)
+            call = None if self._apart or number is None else Address(raw, number)
             self._record(op, call, given, changed, results, kwargs, args, rule)
         return iter(out) if raw == "__iter__" else out
 
@@ -224,7 +226,7 @@ class Recorder(TorchFunctionMode):
     def _record(
         self,
         op: str,
-        call: tuple[str, int] | None,
+        call: Address | None,
         given: list[torch.Tensor],
         changed: list[torch.Tensor],
         results: Any,

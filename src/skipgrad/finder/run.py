@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -19,9 +18,12 @@ from skipgrad.core import BadInput, ModelError, SkipgradError
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.recorder import Recorder, Surface
 from skipgrad.finder.rules import NO_RULES, Rules
-from skipgrad.finder.state import restored
 from skipgrad.finder.target import exported_paths, holds_script
-from skipgrad.finder.trace import Trace, describe, mapped, tensors_in
+from skipgrad.finder.trace import Trace
+from skipgrad.instrument.faults import first_line
+from skipgrad.instrument.patch import inside
+from skipgrad.instrument.state import restored
+from skipgrad.instrument.tensors import describe, mapped, tensors_in
 
 _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 
@@ -114,11 +116,11 @@ def trace(
             raise
         except Exception as error:  # noqa: BLE001 - whatever a user's forward raises, reported below
             where = getattr(error, "_skipgrad_where", "")
-            reasons.append(f"on {kind} tensors: {type(error).__name__}: {_first_line(error)}")
+            reasons.append(f"on {kind} tensors: {type(error).__name__}: {first_line(error)}")
             failure = ModelError(
                 f"running the forward of {type(model).__name__} to record its ops ({kind} tensors)",
                 where=f"module {where!r}" if where else "the model's own forward",
-                received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {_first_line(error)}",
+                received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {first_line(error)}",
                 todo="give inputs of the shape the model wants (--input on the command line)"
                 + ("; or real tensors and weights, where the forward looks at values" if only_meta else ""),
             )
@@ -132,11 +134,6 @@ def trace(
         return found
     assert failure is not None
     raise failure
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "no message"
 
 
 def _is_fake(t: torch.Tensor) -> bool:
@@ -239,7 +236,9 @@ def _record(
             with warnings.catch_warnings(), recorder.functions(), recorder.whole_modules(model), seen:
                 warnings.simplefilter("ignore")  # the user sees them when they run the model themselves
                 # The mode is entered inside the call, where a watch enters it too.
-                _through(model, recorder, call or model, args, kwargs)
+                with inside(model, recorder):
+                    for tensor in tensors_in((call or model)(*args, **kwargs)):
+                        recorder.node_of(tensor)  # an output that no call has made is noticed, too
         except Exception as error:
             error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
             raise
@@ -267,33 +266,6 @@ def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     yield from model.buffers()
     for module in model.modules():
         yield from (v for v in vars(module).values() if isinstance(v, torch.Tensor))
-
-
-def _through(model: nn.Module, recorder: Recorder, call: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    before = model.__dict__.get("forward")
-    original = model.forward
-
-    def forward(*a: Any, **k: Any) -> Any:
-        with recorder:
-            return original(*a, **k)
-
-    model.__dict__["forward"] = forward
-    try:
-        with _eager():
-            for tensor in tensors_in(call(*args, **kwargs)):
-                recorder.node_of(tensor)  # an output that no call has made is noticed, too
-    finally:
-        if before is None:
-            model.__dict__.pop("forward", None)
-        else:
-            model.__dict__["forward"] = before
-
-
-def _eager() -> contextlib.AbstractContextManager[Any]:
-    """Parts of the model that are compiled run as they were written: a compiler would be handed the recorder too."""
-    if "torch._dynamo" in sys.modules:
-        return torch.compiler.set_stance("force_eager")
-    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

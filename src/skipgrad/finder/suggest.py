@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from skipgrad.core.draw.words import shape, shapes
 from skipgrad.core.graph import Suggestion
+from skipgrad.core.units import shape, shapes
 from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Graph, bits_of
 from skipgrad.finder.trace import Node

@@ -16,20 +16,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from skipgrad.core import BadInput, ModelError
-from skipgrad.finder.trace import describe, is_counted, mapped
+from skipgrad.instrument.calls import Address, function_name
+from skipgrad.instrument.tensors import describe, is_counted, mapped
+from skipgrad.instrument.wrappers import unwrap
 
 _DEPTH = 3  # how deep modules are looked for in what a function holds: lists of lists, objects of objects
-
-
-def unwrap(model: Any) -> Any:
-    """What a user wrote, inside ``torch.compile`` and DistributedDataParallel."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            inner = model.module
-        if inner is None:
-            return model
-        model = inner
 
 
 class Called(nn.Module):
@@ -120,24 +111,26 @@ def holds_script(model: nn.Module) -> bool:
     return any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
 
 
-def exported_paths(model: nn.Module) -> dict[tuple[str, int], str]:
+def exported_paths(model: nn.Module) -> dict[Address, str]:
     """Where the calls of an exported program stood in the model it was exported from, by function and number.
 
     Empty for anything else.
     """
     if not isinstance(model, torch.fx.GraphModule):
         return {}
-    out: dict[tuple[str, int], str] = {}
+    out: dict[Address, str] = {}
     seen: Counter[str] = Counter()
     for node in model.graph.nodes:
         if node.op != "call_function" or not _makes_tensor(node.meta.get("val")):
             continue
         if not is_counted(tuple(_value(model, n) for n in node.all_input_nodes), {}):
             continue
-        raw = getattr(node.target, "__name__", str(node.target))
+        raw = function_name(node.target)
         stack = node.meta.get("nn_module_stack")
         if stack:
-            out[raw, seen[raw]] = list(stack.values())[-1][0].removeprefix("L['self'].").removeprefix("L['self']")
+            out[Address(raw, seen[raw])] = (
+                list(stack.values())[-1][0].removeprefix("L['self'].").removeprefix("L['self']")
+            )
         seen[raw] += 1
     return out
 

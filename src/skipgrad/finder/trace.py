@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections import Counter, UserDict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from skipgrad.instrument.calls import Address
 
 # Nodes: "activation" descends from the inputs, "param" from learned tensors only, "const" from neither.
 
@@ -57,7 +56,7 @@ class Node:
     shape: tuple[int, ...] = ()
     floating: bool = True
     dtype: torch.dtype = torch.float32
-    call: tuple[str, int] | None = None
+    call: Address | None = None
     result: int = 0
     inplace: bool = False
     number: float = 1.0
@@ -111,77 +110,3 @@ class Trace:
     def flat(self) -> bool:
         """Whether it is not known of some calls in which module's forward they stood (exported, scripted programs)."""
         return any(n.below for n in self.nodes)
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors in nested lists, tuples and dicts, in order: the order `replace_tensors` counts in."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for v in value:
-            yield from tensors_in(v)
-    elif isinstance(value, Mapping):
-        for v in value.values():
-            yield from tensors_in(v)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for f in dataclasses.fields(value):
-            yield from tensors_in(getattr(value, f.name))
-
-
-def is_counted(args: Any, kwargs: Any) -> bool:
-    """Whether a call has a number: not when all it is given are whole numbers and truth values.
-
-    Such calls work on positions and masks; transformers makes other ones of them under a compiler.
-    """
-    return _held(args) + _held(kwargs) not in (1, 2)
-
-
-def _held(value: Any) -> int:
-    """3 or more when there is a tensor of real or complex numbers, 1 when there are only others, 0 when there is none.
-
-    A compiler reads this, too: plain loops.
-    """
-    if isinstance(value, torch.Tensor):
-        return 3 if value.dtype.is_floating_point or value.dtype.is_complex else 1
-    held = 0
-    if isinstance(value, (list, tuple)):
-        for v in value:
-            held = max(held, _held(v))
-            if held == 3:
-                break
-    elif isinstance(value, dict):
-        for v in value.values():
-            held = max(held, _held(v))
-    return held
-
-
-def mapped(value: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The same structure with every tensor of `tensors_in` replaced; containers are new ones, other values the same."""
-    if isinstance(value, torch.Tensor):
-        return fn(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(v, fn) for v in value))
-    if type(value) in (list, tuple):
-        return type(value)(mapped(v, fn) for v in value)
-    if type(value) is dict:
-        return {k: mapped(v, fn) for k, v in value.items()}
-    if not any(True for _ in tensors_in(value)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return type(value)(mapped(v, fn) for v in value)
-    twin = copy.copy(value)
-    if isinstance(value, Mapping):
-        if isinstance(value, UserDict):
-            twin.data = dict(value.data)
-        for key, v in value.items():
-            twin[key] = mapped(v, fn)  # type: ignore[index]
-    else:
-        for f in dataclasses.fields(value):
-            object.__setattr__(twin, f.name, mapped(getattr(value, f.name), fn))  # frozen ones too
-    return twin
-
-
-def describe(args: Any, kwargs: Any) -> str:
-    """Shapes and dtypes of a call's tensors, e.g. ``"(1, 3, 224, 224) float32"``."""
-    words = [f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors_in((args, kwargs))]
-    return ", ".join(words) or "no tensors"

@@ -14,9 +14,9 @@ from torch import nn
 from skipgrad.core.endings import Ending, ending
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LayerRow, LossPoint, SkipRow, Trial
-from skipgrad.integrations.writers.base import RowWriter
 from skipgrad.ledger import Ledger, watch
 from skipgrad.store import RunWriter
+from skipgrad.writers.base import RowWriter
 
 
 class Session:

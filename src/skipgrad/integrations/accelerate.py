@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from skipgrad.core.errors import BadInput, MissingExtra
+from skipgrad.core.errors import BadInput
+from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
 from skipgrad.integrations._session import Session, opened
-from skipgrad.integrations.writers.base import RowWriter
+from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
     from skipgrad.ledger import Ledger
 
-try:
+with wanted("accelerate", "importing skipgrad.integrations.accelerate"):
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
-except ModuleNotFoundError as error:
-    raise MissingExtra(
-        "importing skipgrad.integrations.accelerate",
-        received=f"the library {error.name!r} is not installed",
-        todo="pip install 'skipgrad[accelerate]'",
-    ) from error
 
 
 def watch(

@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from skipgrad.core.errors import BadInput, MissingExtra
+from skipgrad.core.errors import BadInput
+from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
 from skipgrad.integrations._session import Session, opened
-from skipgrad.integrations.writers.base import RowWriter
+from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
     from skipgrad.ledger import Ledger
 
-try:
+with wanted("train", "importing skipgrad.integrations.fabric"):
     from lightning.fabric import Fabric
     from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
-except ModuleNotFoundError as error:
-    raise MissingExtra(
-        "importing skipgrad.integrations.fabric",
-        received=f"the library {error.name!r} is not installed",
-        todo="pip install 'skipgrad[train]'",
-    ) from error
 
 _DOING = "watching a Fabric loop"
 

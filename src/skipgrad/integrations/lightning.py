@@ -13,24 +13,19 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from skipgrad.core.endings import Ending, ending
-from skipgrad.core.errors import BadInput, MissingExtra
+from skipgrad.core.errors import BadInput
+from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
 from skipgrad.finder import find
 from skipgrad.integrations._session import Session
-from skipgrad.integrations.writers.base import RowWriter
+from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
     from skipgrad.ledger import Ledger
 
-try:
+with wanted("train", "importing skipgrad.integrations.lightning"):
     from lightning.pytorch import Callback, LightningModule, Trainer
-except ModuleNotFoundError as error:
-    raise MissingExtra(
-        "importing skipgrad.integrations.lightning",
-        received="the library 'lightning' is not installed",
-        todo="pip install 'skipgrad[train]'",
-    ) from error
 
 _DOING = "watching a Lightning fit"
 

@@ -12,23 +12,18 @@ import torch
 from torch import nn
 
 from skipgrad.core.endings import Ending, ending
-from skipgrad.core.errors import BadInput, MissingExtra
+from skipgrad.core.errors import BadInput
+from skipgrad.core.extras import wanted
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import LossPoint
 from skipgrad.integrations._session import Session
-from skipgrad.integrations.writers.base import RowWriter
+from skipgrad.writers.base import RowWriter
 
 if TYPE_CHECKING:
     from skipgrad.ledger import Ledger
 
-try:
+with wanted("models,accelerate", "importing skipgrad.integrations.transformers_"):
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-except ModuleNotFoundError as error:
-    raise MissingExtra(
-        "importing skipgrad.integrations.transformers_",
-        received=f"the library {error.name!r} is not installed",
-        todo="pip install 'skipgrad[models,accelerate]'",
-    ) from error
 
 
 class SkipgradCallback(TrainerCallback):

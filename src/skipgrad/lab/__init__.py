@@ -2,7 +2,7 @@
 
 from skipgrad.lab.claim import Claim, Figure, Progress, Verdict
 from skipgrad.lab.registry import CLAIMS, run_claim
-from skipgrad.lab.table import GradientRow, GradientTable, Residual, gradient_table
+from skipgrad.probes.table import GradientRow, GradientTable, Residual, gradient_table
 
 __all__ = [
     "CLAIMS",

@@ -82,9 +82,10 @@ class Claim:
         statement: the claim in one sentence.
         anchor: the figures of the literature.
         criterion: what the experiment asks of every seed.
-        experiment: called with ``quick``, the seeds and a progress callback.
+        experiment: called with ``quick``, the seeds and a progress callback; with ``threads`` too when it trains.
         seeds: those it takes unless told otherwise.
         duration: about how long the full one takes on one CPU core, as text.
+        trains: whether it trains nets, and so chooses its threads.
     """
 
     id: str
@@ -92,9 +93,10 @@ class Claim:
     statement: str
     anchor: str
     criterion: str
-    experiment: Callable[[bool, Sequence[int], Tell], Outcome]
+    experiment: Callable[..., Outcome]
     seeds: tuple[int, ...] = (0, 1, 2)
     duration: str = "seconds"
+    trains: bool = False
 
 
 def state_of(figures: Sequence[Figure]) -> VerdictState:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.registry import Registry
+from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Progress, Tell, Verdict, state_of
 from skipgrad.lab.claims import a1_gradient, a2_layer_table, d1_degradation, d2_clean_shortcut
 
@@ -15,7 +16,14 @@ for _claim in (a1_gradient.CLAIM, a2_layer_table.CLAIM, d1_degradation.CLAIM, d2
     CLAIMS.register(_claim.id, _claim)
 
 
-def run_claim(id: str, *, quick: bool = False, seeds: Sequence[int] | None = None, tell: Tell | None = None) -> Verdict:
+def run_claim(
+    id: str,
+    *,
+    quick: bool = False,
+    seeds: Sequence[int] | None = None,
+    tell: Tell | None = None,
+    threads: Threads | None = None,
+) -> Verdict:
     """Runs the experiment of a claim.
 
     Args:
@@ -23,6 +31,7 @@ def run_claim(id: str, *, quick: bool = False, seeds: Sequence[int] | None = Non
         quick: a shorter version, whose criterion is the same; it may answer that it cannot tell.
         seeds: instead of the claim's own.
         tell: called with a `Progress` as the experiment goes on.
+        threads: chooses torch's threads for claims that train, inside its ``with``; left alone when None.
 
     Raises:
         UnknownName: when there is no such claim.
@@ -35,7 +44,8 @@ def run_claim(id: str, *, quick: bool = False, seeds: Sequence[int] | None = Non
             f"running the claim {claim.id}", where="seeds", received=repr(chosen), todo="give each seed once"
         )
     start = time.perf_counter()
-    outcome = claim.experiment(quick, chosen, tell or _nothing)
+    given = {"threads": threads} if claim.trains else {}
+    outcome = claim.experiment(quick, chosen, tell or _nothing, **given)
     return Verdict(
         claim.id,
         state_of(outcome.figures),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from skipgrad.ledger.learned import Learned
 from skipgrad.ledger.plan import Plan, Wants
 from skipgrad.ledger.source_gather import SOURCE_WIDTH, source_rows
 from skipgrad.ledger.statistics import (
@@ -27,9 +28,6 @@ from skipgrad.ledger.statistics import (
     out_row,
     with_square,
 )
-
-if TYPE_CHECKING:
-    from skipgrad.ledger.node_hooks import Learned
 
 # A slot is read by indexing a leaf, whose backward fills the whole leaf: leaves are kept small.
 LEAF_ROWS = 32

@@ -10,6 +10,7 @@ from torch import nn
 
 from skipgrad.core import MeasureError, SkipGraph
 from skipgrad.finder import NO_RULES, Found, find_in_call
+from skipgrad.instrument.calls import Address
 from skipgrad.ledger.mode import TapMode
 from skipgrad.ledger.plan import Plan, make_plan
 from skipgrad.ledger.refuse import scripted
@@ -80,7 +81,7 @@ class Kinds:
             )
         for name in sorted(lost):
             self._note(f"{name}: in the graph given, not in this forward; not measured")
-        hidden: frozenset[tuple[str, int]] = frozenset()
+        hidden: frozenset[Address] = frozenset()
         if not isinstance(self._inner, torch.fx.GraphModule):  # whose calls are all Python's
             hidden = frozenset(n.call for n in found.trace.nodes if n.below and n.call is not None)
         plan = make_plan(found, only, hidden=hidden, sources=self._sources, layers=self._layers)
@@ -126,12 +127,7 @@ class Kinds:
 
     def changed(self, key: Any, mode: TapMode, step: int) -> None:
         """The forward made other calls than its trace: its figures are dropped, and it is traced anew."""
-        expected = mode.plan.expected
-        differing = [
-            f"{n} {mode.counts.get(n, 0)}× (traced {k}×)" for n, k in expected.items() if mode.counts.get(n) != k
-        ]
-        if not differing:
-            differing = ["in another order, or on tensors of another kind"]
+        differing = mode.plan.route.differing(mode.counts) or ["in another order, or on tensors of another kind"]
         self._note(
             f"step {step}: the forward made other calls than its trace ({'; '.join(differing[:3])}); "
             "no figures for this forward, traced anew before the next"

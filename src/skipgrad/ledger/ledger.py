@@ -26,13 +26,14 @@ from skipgrad.core import (
     Trial,
     ending,
 )
-from skipgrad.finder import is_tracing, signature, unwrap
+from skipgrad.finder import is_tracing, signature
+from skipgrad.instrument.patch import ForwardPatch
+from skipgrad.instrument.wrappers import is_sharded, unwrap
 from skipgrad.ledger.arrivals import backward_now
 from skipgrad.ledger.kept import Feed, Kept, News
 from skipgrad.ledger.kinds import Kinds
 from skipgrad.ledger.mode import TapMode
-from skipgrad.ledger.patch import ForwardPatch
-from skipgrad.ledger.ranks import gathered, is_sharded
+from skipgrad.ledger.ranks import gathered
 from skipgrad.ledger.reentrant import rerunning
 from skipgrad.ledger.refuse import check_arguments, check_switch, other_transform
 from skipgrad.ledger.steps import Steps

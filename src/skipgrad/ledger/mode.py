@@ -9,9 +9,11 @@ from torch import Tensor
 from torch._guards import CompileContext
 from torch.overrides import TorchFunctionMode
 
-from skipgrad.finder import is_counted
+from skipgrad.instrument.calls import Address
+from skipgrad.instrument.tensors import is_counted
 from skipgrad.ledger.arrivals import Arrivals
-from skipgrad.ledger.node_hooks import Learned, NodeHooks
+from skipgrad.ledger.learned import Learned
+from skipgrad.ledger.node_hooks import NodeHooks
 from skipgrad.ledger.plan import Plan, Site
 from skipgrad.ledger.reentrant import Rerun, crossing, region_now
 from skipgrad.ledger.slot_taps import SlotTaps
@@ -46,7 +48,7 @@ class TapMode(TorchFunctionMode):
         self.sites = plan.sites
         self.counts: dict[str, int] = {}
         self.total = 0
-        self.regions: dict[tuple[str, int], Rerun] = {}
+        self.regions: dict[Address, Rerun] = {}
         self.off = False
         self.broken = self.unhooked = False
         self.taps: NodeHooks | SlotTaps | None = None
@@ -81,7 +83,7 @@ class TapMode(TorchFunctionMode):
         self.arrivals = None
         self.taps = None
         self.regions.clear()
-        return not self.broken and all(self.counts.get(name, 0) == n for name, n in self.plan.expected.items())
+        return not self.broken and self.plan.route.kept(self.counts)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -100,7 +102,7 @@ class TapMode(TorchFunctionMode):
         site = sites.get(number)
         if site is None or self.broken:
             return func(*args, **kwargs)
-        if site.before != before:
+        if site.look.before != before:
             self.broken = True
             return func(*args, **kwargs)
         taps = self.taps
@@ -127,10 +129,10 @@ class TapMode(TorchFunctionMode):
         region = region_now(self)
         site = self.sites[name].get(number)
         if site is not None:
-            self.broken = self.broken or site.before != self.total
+            self.broken = self.broken or site.look.before != self.total
             self.off = self.off or (region is None and bool(site.taps))
             if region is not None:
-                self.regions[name, number] = region
+                self.regions[Address(name, number)] = region
         if region is not None:
             region.many += 1
         self.counts[name] = number + 1
@@ -142,7 +144,7 @@ class TapMode(TorchFunctionMode):
         _collect(args, given)
         _collect(kwargs, given)
         new: list[Tensor] | None = None
-        if len(given) == site.given and all(given[pos].dim() == rank for pos, rank in site.looked_at):
+        if site.look.fits(given, site.looked_at):
             new = taps.arguments(site, given)
         if new is None:
             self.broken = True

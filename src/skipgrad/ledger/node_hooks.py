@@ -10,31 +10,21 @@ the hook is on the alias's node.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._autograd import _get_sequence_nr as _sequence_number
 
+from skipgrad.instrument.tensors import first_of
 from skipgrad.ledger.arrivals import LEAF, Arrivals
+from skipgrad.ledger.learned import Learned
 from skipgrad.ledger.plan import Plan, Site, Wants
-from skipgrad.ledger.slot_taps import first_of
 from skipgrad.ledger.statistics import mean_square
 from skipgrad.ledger.taps import Tap
 
 _UNKNOWN: tuple[int, ...] = ()
-
-
-@dataclass
-class Learned:
-    """What the first forwards taught: (site, argument) → the way from the result's node to the edge to x.
-
-    The way is numbers of edges; None where no single edge carries all that this use sends back.
-    """
-
-    ways: dict[tuple[int, int], tuple[int, ...] | None] = field(default_factory=dict)
-    allowed: bool = True
 
 
 @dataclass(slots=True)

@@ -10,8 +10,10 @@ from torch import Tensor
 from skipgrad.finder import Found
 from skipgrad.finder import ops as rules
 from skipgrad.finder.graph import Edge, bits_of
-from skipgrad.finder.match import Match
+from skipgrad.finder.records import Match
+from skipgrad.finder.route import route_of
 from skipgrad.finder.trace import Node
+from skipgrad.instrument.calls import Address, Look, Route
 from skipgrad.ledger.sources import Group, SourcePlan, leaves_of
 from skipgrad.ledger.statistics import Spec
 
@@ -36,13 +38,11 @@ class Site:
         results: (gather, index of its z) that want the gradient of what the call returns.
         layers: layer rows measured at what the call returns.
         alias: the function looks at whether its arguments are the same object.
-        before: how many counted calls, of any name, came before this one in the trace.
-        given: how many tensors it was given.
-        ranks: tensor argument → rank in the trace.
+        look: what the call looked like in the trace.
         key: number of the site in its plan.
         wanted: tensor argument → what is wanted of its gradient.
         wanted_of_result: what is wanted of the gradient of what the call returns.
-        looked_at: (tensor argument, rank in the trace) of those tapped or measured.
+        looked_at: the tensor arguments that are tapped or measured.
     """
 
     taps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
@@ -51,24 +51,22 @@ class Site:
     results: list[tuple[int, int]] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)
     alias: bool = False
-    before: int = 0
-    given: int = 0
-    ranks: dict[int, int] = field(default_factory=dict)
+    look: Look = field(default_factory=Look)
     key: int = 0
     wanted: dict[int, Wants] = field(default_factory=dict)
     wanted_of_result: Wants | None = None
-    looked_at: tuple[tuple[int, int], ...] = ()
+    looked_at: tuple[int, ...] = ()
 
-    def settle(self, key: int) -> None:
+    def settle(self, key: int, look: Look) -> None:
         """Gathers up what is wanted of each gradient, when all of it is known."""
-        self.key = key
+        self.key, self.look = key, look
         for pos in (*self.taps, *(pos for _, pos in self.outs if pos >= 0)):
             outs = tuple(row for row, at in self.outs if at == pos)
             self.wanted[pos] = Wants(tuple(self.taps.get(pos, ())), outs)
         of_result = Wants(tuple(self.results), tuple(row for row, at in self.outs if at < 0), tuple(self.layers))
         self.wanted_of_result = None if of_result == Wants() else of_result
         places = {*self.wanted, *(pos for _, pos in self.squares)}
-        self.looked_at = tuple((pos, self.ranks[pos]) for pos in sorted(places))
+        self.looked_at = tuple(sorted(places))
 
     def put(self, new: list[Tensor], pos: int, tapped: Tensor, given: list[Tensor]) -> None:
         """Puts a tapped tensor in the place of an argument, and of all that must go on being the same object."""
@@ -101,7 +99,7 @@ class Plan:
 
     Attributes:
         sites: function name → number of the call → what to do there.
-        expected: calls of each such function in the trace.
+        route: the calls of the trace that are sites.
         specs: per gather, its z's.
         skips: the skips measured.
         layers: per layer row, (layer, depth, names of its weights).
@@ -113,23 +111,23 @@ class Plan:
     """
 
     sites: dict[str, dict[int, Site]] = field(default_factory=dict)
-    expected: dict[str, int] = field(default_factory=dict)
+    route: Route = field(default_factory=Route)
     specs: list[Spec] = field(default_factory=list)
     skips: list[SkipPlan] = field(default_factory=list)
     layers: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
     outs: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
-    hidden: frozenset[tuple[str, int]] = frozenset()
+    hidden: frozenset[Address] = frozenset()
     groups: list[Group] = field(default_factory=list)
 
     def spec(self, gather: int) -> Spec:
         """The uses whose gradients a gather, or a group of sources, is of."""
         return self.groups[~gather].spec if gather < 0 else self.specs[gather]
 
-    def site(self, call: tuple[str, int]) -> Site:
+    def site(self, call: Address) -> Site:
         """The site of a call, made when it is new."""
-        return self.sites.setdefault(call[0], {}).setdefault(call[1], Site())
+        return self.sites.setdefault(call.name, {}).setdefault(call.number, Site())
 
 
 _NO_CALL = "no call of its own (a rule of yours stands in for it, or it is a part of a larger op)"
@@ -147,7 +145,7 @@ def make_plan(
     found: Found,
     only: set[str] | None = None,
     *,
-    hidden: frozenset[tuple[str, int]] = frozenset(),
+    hidden: frozenset[Address] = frozenset(),
     sources: bool = False,
     layers: bool = True,
 ) -> Plan:
@@ -177,36 +175,18 @@ def make_plan(
         weights = tuple(p for p in node.params if len(shapes.get(p, (0, 0))) > 1)
         plan.site(node.call).layers.append(len(plan.layers))
         plan.layers.append((name, depth, weights))
-    plan.expected = {raw: found.trace.calls[raw] for raw in plan.sites}
-    _describe_calls(plan, found)
-    for key, site in enumerate(site for sites in plan.sites.values() for site in sites.values()):
-        site.settle(key)
+    calls = [Address(name, number) for name, sites in plan.sites.items() for number in sites]
+    plan.route = route_of(found.trace, calls)
+    for key, call in enumerate(calls):
+        plan.site(call).settle(key, plan.route.looks[call])
     return plan
-
-
-def _describe_calls(plan: Plan, found: Found) -> None:
-    """What each tapped call looked like in the trace, for the run to compare with."""
-    before, last = 0, None
-    nodes = found.trace.nodes
-    for node in nodes:
-        if node.call is None or node.call[0] not in plan.sites:
-            continue
-        if node.call != last:
-            before, last = before + 1, node.call
-        site = plan.sites[node.call[0]].get(node.call[1])
-        if site is None or node.op == "output":
-            continue
-        site.before, site.given = before - 1, node.given
-        for pos, j in enumerate(node.args):
-            if pos < node.real:
-                site.ranks[pos + node.shift] = len(nodes[j].shape)
 
 
 @dataclass
 class _Use:
     """One wish: the gradient of an argument (or, pos -1, of the result) of a call, as part of S or B."""
 
-    call: tuple[str, int]
+    call: Address
     pos: int
     role: str
     part: tuple[int, int, int, int] | None = None
@@ -417,7 +397,7 @@ def _grouped(found: Found, match: Match) -> _Fork | None:
     return uses, _numel(start), tuple(match.sources)
 
 
-def _out(found: Found, match: Match) -> tuple[tuple[str, int], int, float]:
+def _out(found: Found, match: Match) -> tuple[Address, int, float]:
     """Where dL/dy is read: (call, argument or -1 for the result, factor on it)."""
     node = found.graph.nodes[match.merge]
     if node.call is None:

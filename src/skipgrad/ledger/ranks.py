@@ -9,16 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from skipgrad.core import LayerRow, MeasureError, Measurements, SkipRow
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether ``fully_shard`` has cut the model's weights up."""
-    return any(type(p).__name__ == "DTensor" for p in model.parameters()) or any(
-        hasattr(m, "_get_fsdp_state") for m in model.modules()
-    )
 
 
 def gathered(mine: Measurements, group: Any, *, mean: bool, sharded: bool) -> Measurements:

@@ -10,15 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.checkpoint import CheckpointFunction
 
+from skipgrad.instrument.calls import Address
 from skipgrad.ledger.arrivals import Arrivals, backward_now
-
-if TYPE_CHECKING:
-    from skipgrad.ledger.mode import TapMode
+from skipgrad.ledger.plan import Plan, Site
 
 REFUSED = (
     "its branch and shortcut are on both sides of a reentrant checkpoint, whose two runs cannot be added up; "
@@ -27,6 +26,25 @@ REFUSED = (
 CHANGED = "a checkpointed part made other calls when it was run again"
 _FORWARD = CheckpointFunction.forward.__code__
 _BACKWARD = CheckpointFunction.backward.__code__
+
+
+class Counting(Protocol):
+    """A mode that counts the calls of a forward, and can go on counting in a part of it that is run again."""
+
+    plan: Plan
+    sites: dict[str, dict[int, Site]]
+    counts: dict[str, int]
+    total: int
+    broken: bool
+    regions: dict[Address, Rerun]
+    arrivals: Arrivals | None
+    device: torch.device
+
+    def again(self) -> Counting: ...
+    def begin(self, arrivals: Arrivals, device: torch.device) -> None: ...
+    def end(self) -> bool: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any, /) -> Any: ...
 
 
 @dataclass
@@ -43,7 +61,7 @@ class Rerun:
     """
 
     run: Callable[..., Any]
-    mode: TapMode
+    mode: Counting
     counts: dict[str, int]
     total: int
     number: int
@@ -72,7 +90,7 @@ class Rerun:
         return out
 
 
-def region_now(mode: TapMode) -> Rerun | None:
+def region_now(mode: Counting) -> Rerun | None:
     """The outermost reentrant checkpoint whose first run this is; None when gradients are off for another reason."""
     found: Any = None
     frame = sys._getframe(1)
@@ -104,12 +122,12 @@ def rerunning() -> bool:
     return False
 
 
-def crossing(mode: TapMode) -> dict[int, str]:
+def crossing(mode: Counting) -> dict[int, str]:
     """Gathers whose uses of x are on both sides of a reentrant checkpoint."""
     where: dict[int, set[int]] = {}
     for name, sites in mode.sites.items():
         for number, site in sites.items():
-            region = mode.regions.get((name, number))
+            region = mode.regions.get(Address(name, number))
             for wants in (*site.taps.values(), site.results):
                 for gather, _ in wants:
                     where.setdefault(gather, set()).add(0 if region is None else region.number)

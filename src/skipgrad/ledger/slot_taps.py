@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skipgrad.instrument.tensors import first_of, with_first
 from skipgrad.ledger.plan import Plan, Site
 from skipgrad.ledger.slots import Slots
 from skipgrad.ledger.source_gather import SourceGather
@@ -85,17 +86,3 @@ class SlotTaps:
         if not y.requires_grad:
             return y
         return Out.apply(y, self.slots.out(row), self._squares.pop(row, None))  # type: ignore[no-any-return]
-
-
-def first_of(out: Any) -> Tensor | None:
-    """The first tensor of what a call returned."""
-    if isinstance(out, Tensor):
-        return out
-    if type(out) is tuple and out and isinstance(out[0], Tensor):
-        return out[0]
-    return None
-
-
-def with_first(out: Any, y: Tensor) -> Any:
-    """What a call returned, with another first tensor."""
-    return y if isinstance(out, Tensor) else (y, *out[1:])

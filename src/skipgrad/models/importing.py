@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from skipgrad.core import BadInput, SkipgradError, UnknownName, nearest
-from skipgrad.models.source import shorten
+from skipgrad.instrument.faults import shorten
 
 
 def import_callable(ref: str, noun: str, error: type[SkipgradError], prefixes: tuple[str, ...]) -> Callable[..., Any]:

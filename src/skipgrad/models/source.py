@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from skipgrad.core import BadInput, ModelError, SkipgradError
+from skipgrad.instrument.faults import shorten
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Modality = Literal["image", "text", "other", "unknown"]
@@ -173,12 +174,6 @@ def ids(shape: tuple[int, ...], device: str, vocabulary: int = 2) -> torch.Tenso
     for n in shape:
         count *= n
     return (torch.arange(count) % max(1, vocabulary)).view(shape).to(device)
-
-
-def shorten(message: str, most: int = 600) -> str:
-    """A foreign message, cut to a length one can read."""
-    message = message.strip() or "no message"
-    return message if len(message) <= most else message[:most] + " …"
 
 
 def refuse_weights(ref: str, args: Mapping[str, Any], names: tuple[str, ...]) -> None:

@@ -11,10 +11,12 @@ from torch import nn
 
 from skipgrad.core.errors import RemedyRefused
 from skipgrad.core.graph import SkipGraph, Suggestion
+from skipgrad.instrument.state import kept
+from skipgrad.instrument.wrappers import locate, strip_call
 from skipgrad.remedies.bridges import REGISTERED, Bridge, Shortcuts, build, mark, projection, unmark
-from skipgrad.remedies.places import call, locate, strip_call, undisturbed
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Check, Edit, Left, Verification
+from skipgrad.remedies.run import call
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ class Bridged(Applied):
             handles.append(last.register_forward_hook(before(i)))
         worst, ran = 0.0, 0
         try:
-            with undisturbed(self.model), torch.no_grad():
+            with kept(self.model), torch.no_grad():
                 call(self.model, example, kwargs)
                 for i, bridge in enumerate(self.bridges):
                     if len(seen.get(i, ())) == 3:

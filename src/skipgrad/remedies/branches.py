@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skipgrad.core.graph import Skip, SkipGraph
-from skipgrad.remedies.places import strip_call
+from skipgrad.instrument.wrappers import strip_call
 from skipgrad.remedies.records import Left
 
 # Ops that map 0 to 0 and let a gradient through at 0. A product is one of them: its other factor is then a

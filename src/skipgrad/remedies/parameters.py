@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from skipgrad.core.errors import RemedyRefused
+from skipgrad.instrument.wrappers import locate
 from skipgrad.remedies.affine import affine
-from skipgrad.remedies.places import locate
 from skipgrad.remedies.plan import Applied, Plan
 from skipgrad.remedies.records import Left
 

@@ -15,7 +15,7 @@ from torch import nn
 from skipgrad.core.errors import BadInput, RemedyRefused
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Measurements
-from skipgrad.remedies.places import unwrap
+from skipgrad.instrument.wrappers import peel
 from skipgrad.remedies.records import Edit, Left, Verification
 
 RemedyKind = Literal["model", "gradient"]
@@ -86,7 +86,7 @@ class Applied(ABC):
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         self.plan = plan
         self.given = model
-        self.model, self.wrappers = unwrap(model)
+        self.model, self.wrappers = peel(model)
         self.skipped: tuple[Left, ...] = plan.skipped
         self._entry: _Entry | None = None
         self._undone = False

@@ -15,7 +15,8 @@ from torch import nn
 from skipgrad.core.errors import RemedyRefused
 from skipgrad.core.graph import Skip, SkipGraph
 from skipgrad.core.run import SkipRow
-from skipgrad.remedies.places import locate, strip_call, undisturbed
+from skipgrad.instrument.state import kept
+from skipgrad.instrument.wrappers import locate, strip_call
 from skipgrad.remedies.plan import Applied, Plan
 from skipgrad.remedies.records import Check, Left, Verification
 
@@ -239,7 +240,7 @@ class Steering(Applied):
         return Verification(self.plan.remedy, _compare(plain, steered, factors, outside, inside))
 
     def _gradients(self, loss: Callable[[], torch.Tensor], steer: bool = False) -> dict[int, torch.Tensor | None]:
-        with undisturbed(self.model):
+        with kept(self.model):
             loss().backward()
             if steer:
                 assert self._optimizer is not None

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from skipgrad.core.graph import SkipGraph
+from skipgrad.instrument.state import kept
 from skipgrad.remedies.affine import SCALE_NAMES
 from skipgrad.remedies.branches import branch_ends, stops_zero
 from skipgrad.remedies.parameters import ParameterEdit
-from skipgrad.remedies.places import call, undisturbed
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, measurements_of, refusal
 from skipgrad.remedies.records import Check, Edit, Verification
+from skipgrad.remedies.run import call
 
 _LINES = """\
 import re
@@ -114,7 +115,7 @@ class Zeroed(ParameterEdit):
         # In front of other hooks: one may add a shortcut to what the module returns.
         handles = [m.register_forward_hook(look(p), prepend=True) for p, m in leaves.items()]
         try:
-            with undisturbed(self.model), torch.no_grad():
+            with kept(self.model), torch.no_grad():
                 call(self.model, example, kwargs)
         finally:
             for handle in handles:
@@ -142,7 +143,7 @@ class Zeroed(ParameterEdit):
         what = "every zeroed layer gets a gradient"
         if loss is None:
             return Check(what, "not applicable", reason="no loss given")
-        with undisturbed(self.model):
+        with kept(self.model):
             parameters = self.parameters()
             grads = torch.autograd.grad(loss(), [p for _, _, p, _ in parameters], allow_unused=True)
         alive = {path for (path, *_), g in zip(parameters, grads, strict=True) if g is not None and bool(g.any())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,14 +13,15 @@ from torch import nn
 
 from skipgrad.core.errors import BadInput, DataError, ModelError
 from skipgrad.core.run import LossPoint, Trial
+from skipgrad.instrument.faults import explained
+from skipgrad.instrument.seeding import kept_random, seed_all
+from skipgrad.instrument.threads import Threads
 from skipgrad.train.clock import Clock
-from skipgrad.train.faults import explained
 from skipgrad.train.optimizers import make_optimizer
 from skipgrad.train.precision import autocast, scaler
 from skipgrad.train.protocols import Observe, OnStep, Prepare, Stop, WorkloadLike
 from skipgrad.train.results import TrialResult
 from skipgrad.train.schedule import Rates
-from skipgrad.train.seeding import kept_random, seed_all
 from skipgrad.train.settings import Settings
 
 # Added to the seed once the model is prepared, so that a remedy which draws random numbers does not change the
@@ -37,12 +38,14 @@ def train_trial(
     observe: Observe | None = None,
     on_step: OnStep | None = None,
     stop: Stop | None = None,
+    threads: Threads | None = None,
 ) -> TrialResult:
     """Trains a fresh model of ``workload`` and records its loss at every step.
 
-    The same settings give the same losses to the bit on a CPU. The caller's random generators are left as they were.
-    A loss that is not finite ends the trial as ``"diverged"``, which is a finding and no failure: its point is kept,
-    and its backward still runs (an observer can then say where), but no step is taken with it.
+    The same settings give the same losses to the bit on a CPU with the same number of threads. The caller's random
+    generators are left as they were. A loss that is not finite ends the trial as ``"diverged"``, which is a finding and
+    no failure: its point is kept, and its backward still runs (an observer can then say where), but no step is taken
+    with it.
 
     Time counts from just before ``prepare`` (a cure pays for what it measures), measuring and loading of data
     included; building model and optimizer is left out, and so is the first step when ``settings.compile`` is set, as
@@ -58,6 +61,7 @@ def train_trial(
         observe: called with model and optimizer; the context manager it returns (a ledger) spans the steps.
         on_step: called with every `LossPoint` as soon as there is one; it is outside the clock.
         stop: asked after every step; True ends the trial as ``"interrupted"``.
+        threads: chooses torch's threads by the steps; the caller's number is left alone when None.
 
     Returns:
         The trial in its last state, and its losses.
@@ -108,7 +112,9 @@ def train_trial(
         for number in range(settings.steps):
             compiling = settings.compile and number == 0
             with clock.paused() if compiling else nullcontext():
-                loss = step(number, _next(batches, number, workload))
+                batch = _next(batches, number, workload)
+                with threads.step(number, fixed=settings.compile) if threads is not None else nullcontext():
+                    loss = step(number, batch)
             point = LossPoint(trial.id, number, loss, clock.seconds())
             losses.append(point)
             with clock.paused():
@@ -146,12 +152,18 @@ class _Step:
         self._rates.set(number)
         optimizer.zero_grad(set_to_none=True)
         with autocast(settings.precision, self._device):
-            with explained(self._model, f"running the forward of {self._workload.name} (step {number})", batch):
+            with explained(
+                self._model, f"running the forward of {self._workload.name} (step {number})", batch.args, batch.kwargs
+            ):
                 output = self._model(*batch.args, **batch.kwargs)
-            with explained(self._model, f"computing the loss of {self._workload.name} (step {number})", batch):
+            with explained(
+                self._model, f"computing the loss of {self._workload.name} (step {number})", batch.args, batch.kwargs
+            ):
                 loss = self._workload.loss(output, batch)
                 _check_loss(loss, self._workload.name)
-        with explained(self._model, f"running the backward of {self._workload.name} (step {number})", batch):
+        with explained(
+            self._model, f"running the backward of {self._workload.name} (step {number})", batch.args, batch.kwargs
+        ):
             scale.scale(loss).backward()
         value = float(loss.detach().item())
         if math.isfinite(value):
@@ -161,6 +173,9 @@ class _Step:
             scale.step(optimizer)
             scale.update()
         return value
+
+    def _explained(self, doing: str, number: int, batch: Any) -> AbstractContextManager[None]:
+        return explained(self._model, f"{doing} {self._workload.name} (step {number})", batch.args, batch.kwargs)
 
 
 def _check_loss(loss: Any, name: str) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from skipgrad.core.draw.flow import Arrow, Box, whole
 from skipgrad.core.draw.words import clean, sentence
-
-if TYPE_CHECKING:
-    from skipgrad.core.graph import SkipGraph
+from skipgrad.core.skips import Skips
 
 _SHAPES = {"end": "oval", "merge": "circle", "layer": "box", "group": "box3d"}
 # Of the shortcuts' arrows; the label says the kind in words.
 _STYLES = {"add": "solid", "concat": "dashed", "gate": "dotted", "index": "dotted"}
 
 
-def dot(graph: SkipGraph) -> str:
+def dot(graph: Skips) -> str:
     """All layers and merges as a directed graph, stages as clusters, shortcuts as arrows that say their kind."""
     flow = whole(graph)
     title = f"{graph.model or 'network'}: {sentence(graph)}"

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from skipgrad.core.draw.groups import Group, fold, stages
-from skipgrad.core.draw.words import ROOT, clean, many, shape
-
-if TYPE_CHECKING:
-    from skipgrad.core.graph import Skip, SkipGraph
+from skipgrad.core.draw.words import ROOT, clean, many
+from skipgrad.core.skips import Skip, Skips
+from skipgrad.core.units import shape
 
 BoxKind = Literal["end", "layer", "merge", "group"]
 _SIGNS = {"add": "+", "concat": "concat", "gate": "gate", "index": "unpool"}
@@ -56,7 +55,7 @@ class Flow:
     folded: bool = False
 
 
-def whole(graph: SkipGraph) -> Flow:
+def whole(graph: Skips) -> Flow:
     """Every layer and every merge a box. Layers on a shortcut (projections) lie on its arrow."""
     stage_of = [clean(s.name) for s in stages(graph.layers) for _ in range(s.start, s.end)]
     aside = _on_shortcuts(graph)
@@ -92,7 +91,7 @@ def whole(graph: SkipGraph) -> Flow:
     return Flow(tuple(boxes), tuple(arrows))
 
 
-def folded(graph: SkipGraph, most: int) -> Flow:
+def folded(graph: Skips, most: int) -> Flow:
     """Groups of layers as boxes, at most ``most``; a skip inside a group is counted in its label."""
     groups = fold(graph.layers, most)
     inside: Counter[int] = Counter()
@@ -116,7 +115,7 @@ def folded(graph: SkipGraph, most: int) -> Flow:
     return Flow(tuple(boxes), tuple(arrows), folded=True)
 
 
-def _on_shortcuts(graph: SkipGraph) -> dict[int, list[int]]:
+def _on_shortcuts(graph: Skips) -> dict[int, list[int]]:
     """Per skip, the layers that lie on its shortcut: they ran between fork and merge and belong to its modules."""
     out: dict[int, list[int]] = defaultdict(list)
     taken: set[int] = set()
@@ -129,7 +128,7 @@ def _on_shortcuts(graph: SkipGraph) -> dict[int, list[int]]:
     return out
 
 
-def _fork(graph: SkipGraph, k: int, merged: list[int], before: list[str]) -> str:
+def _fork(graph: Skips, k: int, merged: list[int], before: list[str]) -> str:
     """The box skip ``k`` forks from; ``merged`` are the merges at its position that ran before it."""
     skip = graph.skips[k]
     for j in merged:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from skipgrad.core.graph import Layer
+from skipgrad.core.skips import Layer
 
 # A stage is split into its parts where it holds more than this share of the layers and has no more parts than that.
 LARGE, PARTS = 1 / 3, 12

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from skipgrad.core.clean import unclean
 from skipgrad.core.draw.svg import svg
-from skipgrad.core.draw.words import ROOT, many, shapes, xml
-
-if TYPE_CHECKING:
-    from skipgrad.core.graph import SkipGraph
+from skipgrad.core.draw.words import ROOT, many, xml
+from skipgrad.core.skips import Skips
+from skipgrad.core.units import shapes
 
 MOST_ROWS = 60  # of the table; a notebook is saved with its output
 MOST_LINES = 20  # of each list
@@ -27,7 +27,7 @@ _STYLE = (
 )
 
 
-def html(graph: SkipGraph) -> str:
+def html(graph: Skips) -> str:
     """One element that holds all there is to see of a graph; nothing outside it is changed or asked for."""
     parts = [
         f'<div class="sg-graph"><style>{_STYLE}</style><div class="sg-scroll">{svg(graph)}</div>',
@@ -41,8 +41,8 @@ def html(graph: SkipGraph) -> str:
             [f"{u.op} × {u.count} in {u.module or ROOT}" for u in graph.unknown],
         ),
         _list(
-            f"shortcuts that are not clean: {len(graph.unclean)}",
-            [f"{u.skip}: {u.reason}" for u in graph.unclean],
+            f"shortcuts that are not clean: {len(unclean(graph))}",
+            [f"{u.skip}: {u.reason}" for u in unclean(graph)],
         ),
         _list(
             f"places where a skip could be added: {len(graph.suggestions)}",
@@ -54,7 +54,7 @@ def html(graph: SkipGraph) -> str:
     return "".join(parts)
 
 
-def _skips(graph: SkipGraph) -> str:
+def _skips(graph: Skips) -> str:
     if not graph.skips:
         return ""
     heads = ("skip", "kind", "shortcut", "length", "span", "fan-in", "fork → merge")

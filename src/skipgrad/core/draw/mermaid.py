@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from skipgrad.core.draw.flow import Box, Flow, folded, whole
 from skipgrad.core.draw.words import clean, many, sentence
-
-if TYPE_CHECKING:
-    from skipgrad.core.graph import SkipGraph
+from skipgrad.core.skips import Skips
 
 # Mermaid refuses more edges and more text than this unless its page was told otherwise (maxEdges, maxTextSize).
 MAX_EDGES, MAX_TEXT = 500, 50_000
@@ -21,7 +18,7 @@ _LINKS = {"": "-->", "add": "-.->", "concat": "==>", "gate": "-.->", "index": "-
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ._,+-/()×→…")
 
 
-def mermaid(graph: SkipGraph) -> str:
+def mermaid(graph: Skips) -> str:
     """The flowchart of a graph; thick arrows are concats, dotted ones the other skips, each with its kind in words.
 
     Nets too large to read, or for Mermaid's default limits, are folded: a box is a module or a stage then, and a
@@ -43,7 +40,7 @@ def _beyond(flow: Flow, text: str) -> bool:
     return len(flow.arrows) > MAX_EDGES or len(text) > MAX_TEXT
 
 
-def _write(graph: SkipGraph, flow: Flow) -> str:
+def _write(graph: Skips, flow: Flow) -> str:
     lines = ["flowchart TD", f"  %% {_comment(graph.model or 'network')}: {_comment(sentence(graph))}"]
     if flow.folded:
         said = f"{many(len(graph.layers), 'layer')} in {many(len(flow.boxes) - 2, 'group')}"

@@ -10,14 +10,11 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from skipgrad.core.draw.groups import Group, stages
 from skipgrad.core.draw.words import ROOT, about, clean, xml
-from skipgrad.core.draw.words import shape as sizes
-
-if TYPE_CHECKING:
-    from skipgrad.core.graph import Layer, Skip, SkipGraph
+from skipgrad.core.skips import Layer, Skip, Skips
+from skipgrad.core.units import shape as sizes
 
 WIDTH = 1088  # what a page gives it at 1280 px; long nets grow past it and scroll
 LEFT, RIGHT = 46, 14
@@ -50,7 +47,7 @@ class Strip:
     base: float
 
     @classmethod
-    def of(cls, graph: SkipGraph, top: float) -> Strip:
+    def of(cls, graph: Skips, top: float) -> Strip:
         """The strip of a graph below ``top`` px left for a heading."""
         n = max(1, len(graph.layers), max((s.end for s in graph.skips), default=0))
         cell = max(NARROWEST_CELL, (WIDTH - LEFT - RIGHT) / n)

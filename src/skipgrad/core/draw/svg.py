@@ -6,14 +6,11 @@ Kind is told by line style and colour together, the shortcut by a mark on the ar
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from skipgrad.core.draw.groups import blocks, stages
 from skipgrad.core.draw.strip import BAND, LEFT, LETTER, RIGHT, WIDTH, Strip, arc, cell, stage_marks
 from skipgrad.core.draw.words import clean, many, sentence, xml
-
-if TYPE_CHECKING:
-    from skipgrad.core.graph import Skip, SkipGraph
+from skipgrad.core.skips import Skip, Skips
 
 HEAD = 48.0  # px of heading
 _COUNT = 10.0  # of a number on an arc
@@ -45,7 +42,7 @@ STYLE = (
 )
 
 
-def svg(graph: SkipGraph, *, label: str = "") -> str:
+def svg(graph: Skips, *, label: str = "") -> str:
     """The drawing of a graph as one SVG element, in light and dark, with a tooltip on every arc and layer.
 
     Args:
@@ -97,7 +94,7 @@ def _mark(skip: Skip) -> str:
     return {"identity": "", "projection": "projection"}.get(skip.shortcut, "changed")
 
 
-def _blocks(graph: SkipGraph, strip: Strip) -> tuple[list[str], bool]:
+def _blocks(graph: Skips, strip: Strip) -> tuple[list[str], bool]:
     """Ticks between the numbered blocks of a stage, and the numbers of as many as there is room for."""
     out: list[str] = []
     y = strip.base + BAND
@@ -115,7 +112,7 @@ def _blocks(graph: SkipGraph, strip: Strip) -> tuple[list[str], bool]:
     return out, bool(out)
 
 
-def _legend(graph: SkipGraph, strip: Strip, y: float) -> tuple[list[str], int]:
+def _legend(graph: Skips, strip: Strip, y: float) -> tuple[list[str], int]:
     """What the lines and marks mean, of those that occur; returns the markup and the number of its rows."""
     kinds = Counter(s.kind for s in graph.skips)
     marks = Counter(_mark(s) for s in graph.skips)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from skipgrad.core.graph import Skip, SkipGraph
+from skipgrad.core.skips import Skip, Skips
 
 MERGES = {"add": "add", "concat": "concat", "gate": "gate", "index": "index merge"}
 ROOT = "the model itself"  # its own forward has no path
@@ -33,17 +32,7 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def shape(sizes: tuple[int, ...]) -> str:
-    """``"1×64×56×56"``."""
-    return "×".join(map(str, sizes)) or "scalar"
-
-
-def shapes(fork: tuple[int, ...], merge: tuple[int, ...]) -> str:
-    """From fork to merge; one shape when it stays."""
-    return shape(fork) if fork == merge else f"{shape(fork)} → {shape(merge)}"
-
-
-def sentence(graph: SkipGraph) -> str:
+def sentence(graph: Skips) -> str:
     """The graph in one sentence: ``"8 skip connections: 5 identity adds, 3 projection adds; longest span 2"``."""
     if not graph.skips:
         return f"no skip connections among {many(len(graph.layers), 'weighted layer')}"

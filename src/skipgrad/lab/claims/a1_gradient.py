@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from skipgrad.core.run import SkipRow
 from skipgrad.core.units import number
 from skipgrad.finder import find
+from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
 from skipgrad.ledger import watch
-from skipgrad.train.seeding import kept_random, seed_all
 
 BOUND = 1e-10
 

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipgrad.core.units import number
+from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
-from skipgrad.lab.table import GradientTable, Residual, gradient_table
-from skipgrad.lab.table.default import lived_in
 from skipgrad.models import resolve_model
-from skipgrad.train.seeding import kept_random, seed_all
+from skipgrad.probes.table import GradientTable, Residual, gradient_table
+from skipgrad.probes.table.default import lived_in
 
 BOUND = 1e-12
 APART = 0.01

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from skipgrad.core.units import number
 from skipgrad.finder import find
+from skipgrad.instrument.seeding import kept_random, seed_all
+from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
 from skipgrad.ledger import watch
 from skipgrad.models import fit
-from skipgrad.train import Settings, final_loss, train_trial
-from skipgrad.train.seeding import kept_random, seed_all
+from skipgrad.race import final_loss
+from skipgrad.train import Settings, settle, train_trial
 
 SCALES = (1.0, 0.9, 0.7, 0.5)
 BLOCKS, WIDTH, STEPS, QUICK_STEPS, BATCH, RATE = 16, 32, 150, 60, 64, 1e-3
@@ -62,10 +64,12 @@ def shortcut_product(scale: float, seed: int, blocks: int = BLOCKS) -> float:
     return math.prod(row.skip_norm / row.out_norm for row in rows)
 
 
-def trained_loss(scale: float, seed: int, steps: int) -> float:
+def trained_loss(scale: float, seed: int, steps: int, threads: Threads | None = None) -> float:
     """Training loss at the end, on the digits; infinite when it diverged."""
     workload = fit(f"{__name__}:Chain", {"scale": scale}, "digits", batch_size=BATCH)
-    return final_loss(train_trial(workload, Settings(steps, BATCH, "adam", RATE, seed)))
+    settings = Settings(steps, BATCH, "adam", RATE, seed)
+    settle(workload, settings, threads)
+    return final_loss(train_trial(workload, settings, threads=threads))
 
 
 def judge(seed: int, errors: dict[float, float], losses: dict[float, float]) -> Figure:
@@ -76,7 +80,7 @@ def judge(seed: int, errors: dict[float, float], losses: dict[float, float]) -> 
     return Figure(seed, max(errors.values()) <= BOUND and rises, {"error of λⁿ": max(errors.values()), **values})
 
 
-def experiment(quick: bool, seeds: Sequence[int], tell: Tell) -> Outcome:
+def experiment(quick: bool, seeds: Sequence[int], tell: Tell, threads: Threads | None = None) -> Outcome:
     """The product of the shortcuts at each λ by the ledger, and a training run at each."""
     steps = QUICK_STEPS if quick else STEPS
     figures, done, total = [], 0, len(SCALES) * len(seeds)
@@ -86,7 +90,7 @@ def experiment(quick: bool, seeds: Sequence[int], tell: Tell) -> Outcome:
             tell(Progress("D2", done, total, f"λ = {scale:g}, seed {seed}"))
             truth = scale**BLOCKS
             errors[scale] = abs(shortcut_product(scale, seed) - truth) / truth
-            losses[scale] = trained_loss(scale, seed, steps)
+            losses[scale] = trained_loss(scale, seed, steps, threads)
             done += 1
         figures.append(judge(seed, errors, losses))
     tell(Progress("D2", total, total, "done"))
@@ -111,4 +115,5 @@ CLAIM = Claim(
     f"{', '.join(f'{s:g}' for s in SCALES)}, on every seed",
     experiment,
     duration="about ten seconds",
+    trains=True,
 )

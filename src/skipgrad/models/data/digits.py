@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from skipgrad.core import MissingExtra
+from skipgrad.core.extras import wanted
 from skipgrad.models.data.source import DataSource, from_tensors, standardise
 
 
@@ -16,14 +16,8 @@ def load(ref: str = "digits") -> DataSource:
     Raises:
         MissingExtra: scikit-learn is not installed.
     """
-    try:
+    with wanted("data", f"loading the data {ref!r}, which scikit-learn brings"):
         from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"loading the data {ref!r}",
-            received="scikit-learn, which brings the digits, is not installed",
-            todo="pip install 'skipgrad[data]'",
-        ) from error
     raw: Any = load_digits()
     x = standardise(torch.tensor(raw["images"], dtype=torch.float32)[:, None])
     y = torch.tensor(raw["target"], dtype=torch.long)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipgrad.core import DataError, MissingExtra
+from skipgrad.core import DataError
+from skipgrad.core.extras import wanted
 from skipgrad.models.data.source import DataSource
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -74,10 +75,8 @@ def load(ref: str, where: str) -> DataSource:
 
 
 def _open(path: Path, doing: str) -> Any:
-    try:
+    with wanted("models", f"{doing} (Pillow opens the images)"):
         from PIL import Image
-    except ModuleNotFoundError as error:
-        raise MissingExtra(doing, received="Pillow is not installed", todo="pip install 'skipgrad[models]'") from error
     try:
         return Image.open(path)
     except Exception as error:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from skipgrad.core import BadInput, DataError, SkipgradError
+from skipgrad.instrument.faults import shorten
 from skipgrad.models.data.source import DataSource, Task
 from skipgrad.models.importing import import_callable
-from skipgrad.models.source import shorten
 
 _SCANNED = 2048
 

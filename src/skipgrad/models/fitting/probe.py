@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from skipgrad.core import ModelError
-from skipgrad.models.forward import on_meta, run
+from skipgrad.instrument.faults import called
+from skipgrad.instrument.tensors import mapped
 from skipgrad.models.output import main_output
 from skipgrad.models.source import ModelSource
 
@@ -54,10 +55,14 @@ def probe(
             warnings.simplefilter("ignore")
             if not real:
                 with torch.device("meta"):
-                    return _probe(source.build(), on_meta(args), on_meta(kwargs), doing)
+                    return _probe(source.build(), mapped(args, _to_meta), mapped(kwargs, _to_meta), doing)
             return _probe(source.build(), copy.deepcopy(args), copy.deepcopy(kwargs), doing)
     finally:
         torch.random.set_rng_state(state)
+
+
+def _to_meta(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta")
 
 
 def _probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], doing: str) -> Probe:
@@ -74,7 +79,7 @@ def _probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], doin
     for module in model.modules():
         if isinstance(module, _STRIDED):
             module.register_forward_pre_hook(look)
-    output = run(model.train(), args, kwargs, doing)
+    output = called(model.train(), args, kwargs, doing)
     return Probe(tuple(main_output(output).shape), bool(starved))
 
 

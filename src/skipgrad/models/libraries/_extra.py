@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from skipgrad.core import MissingExtra
+from skipgrad.core.extras import wanted
 
 
 def optional(module: str, ref: str, extra: str = "models") -> ModuleType:
@@ -14,11 +14,5 @@ def optional(module: str, ref: str, extra: str = "models") -> ModuleType:
     Raises:
         MissingExtra: it is not installed; names the extra.
     """
-    try:
+    with wanted(extra, f"resolving {ref!r}"):
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"resolving {ref!r}",
-            received=f"the library {error.name or module} is not installed",
-            todo=f"pip install 'skipgrad[{extra}]'",
-        ) from error

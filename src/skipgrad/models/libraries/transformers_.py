@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from skipgrad.core import ModelError, UnknownName, nearest
+from skipgrad.instrument.faults import shorten
 from skipgrad.models.libraries._extra import optional
 from skipgrad.models.libraries._transformers_inputs import example, main_input
-from skipgrad.models.source import ROLE_NAMES, Inputs, ModelSource, Role, shorten
+from skipgrad.models.source import ROLE_NAMES, Inputs, ModelSource, Role
 
 # Which head a model type gets: the first of these tasks its configuration has a class for.
 _TASKS = (

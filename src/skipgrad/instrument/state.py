@@ -1,0 +1,161 @@
+"""Leaving a model as it was: what a forward may write beside its result is remembered and put back."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import types
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skipgrad.instrument.seeding import kept_random, seed_all
+
+_DEPTH = 6  # containers in containers, objects in objects
+_LARGEST = 1 << 26  # bytes of a tensor attribute that is remembered by value
+_ALIEN = ("torch", "numpy", "builtins", "lightning", "pytorch_lightning", "threading", "logging", "typing")
+
+
+@contextlib.contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Puts back attributes and what is in them, buffers, hooks and random states, however the block ends.
+
+    Parameters and buffers that are swapped for stand-ins need nothing; TorchScript's are put back by value.
+    """
+    undo: list[Callable[[], object]] = []
+    seen: set[int] = set()
+    for module in model.modules():
+        seen.add(id(module))
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                _tensor(tensor, undo, seen)
+        else:
+            seen.update(id(t) for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
+            _contents(vars(module), undo, seen, 0)
+    try:
+        with kept_random(*(p.device for p in model.parameters())):
+            yield
+    finally:
+        for act in reversed(undo):
+            act()
+
+
+@contextlib.contextmanager
+def kept(model: nn.Module, *, training: Mapping[str, bool] | None = None, seed: int | None = None) -> Iterator[None]:
+    """For a forward or backward of one's own on a user's model: all that `restored` does, and more.
+
+    Inside, parameters have no gradient, and buffers are copies: writing the old values back would count as a change for
+    a backward that is still to come. Weights are not saved: nothing in here may step an optimizer.
+
+    Args:
+        model: as it is called; wrapped or not.
+        training: the mode of modules, by path, for the time of the block.
+        seed: of torch, numpy and Python, for the time of the block.
+    """
+    parameters = list(model.parameters())
+    grads = [p.grad for p in parameters]
+    copies: dict[int, Tensor] = {}
+    with restored(model):
+        for p in parameters:
+            p.grad = None
+        for name, module in model.named_modules():
+            if training is not None and name in training:
+                module.training = training[name]
+            if not isinstance(module, torch.jit.ScriptModule):
+                module.__dict__["_buffers"] = {
+                    key: b if b is None else copies.setdefault(id(b), b.detach().clone())
+                    for key, b in module._buffers.items()
+                }
+        if seed is not None:
+            seed_all(seed)
+        try:
+            yield
+        finally:
+            for p, grad in zip(parameters, grads, strict=True):
+                p.grad = grad
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Compiled parts run as they were written: neither a recorder nor a mode of ours looks into a compiled graph."""
+    if "torch._dynamo" in sys.modules:
+        return torch.compiler.set_stance("force_eager")
+    return contextlib.nullcontext()
+
+
+def _walk(value: Any, undo: list[Callable[[], object]], seen: set[int], depth: int) -> None:
+    if depth > _DEPTH or id(value) in seen or isinstance(value, nn.Module | type | types.ModuleType | str | bytes):
+        return
+    if isinstance(value, Tensor):
+        _tensor(value, undo, seen)
+    elif isinstance(value, torch.Generator):
+        state = value.get_state()
+        undo.append(lambda: value.set_state(state))
+    elif isinstance(value, random.Random):
+        drawn = value.getstate()
+        undo.append(lambda: value.setstate(drawn))
+    elif isinstance(value, dict | list | set | deque):
+        _contents(value, undo, seen, depth)
+    elif isinstance(value, tuple):
+        for v in value:
+            _walk(v, undo, seen, depth + 1)
+    elif type(value).__module__.startswith("numpy.random") and hasattr(value, "bit_generator"):
+        bits = value.bit_generator
+        before = bits.state
+        undo.append(lambda: setattr(bits, "state", before))
+    elif hasattr(value, "__dict__") and not callable(value) and type(value).__module__.split(".")[0] not in _ALIEN:
+        seen.add(id(value))
+        _contents(vars(value), undo, seen, depth + 1)
+
+
+def _contents(box: Any, undo: list[Callable[[], object]], seen: set[int], depth: int) -> None:
+    """Remembers what a container holds, and what that holds."""
+    if id(box) in seen:
+        return
+    seen.add(id(box))
+    held = list(box.items()) if isinstance(box, dict) else list(box)
+    undo.append(lambda: _refill(box, held))
+    for v in (v for _, v in held) if isinstance(box, dict) else held:
+        _walk(v, undo, seen, depth + 1)
+
+
+def _refill(box: Any, held: list[Any]) -> None:
+    """Puts back what a container held, if it holds something else now; by Python's own methods, not by the class's."""
+    if isinstance(box, dict):
+        now = list(box.items())
+        if len(now) != len(held) or any(a is not c or b is not d for (a, b), (c, d) in zip(now, held, strict=True)):
+            kind: Any = OrderedDict if isinstance(box, OrderedDict) else dict
+            kind.clear(box)
+            for key, value in held:
+                kind.__setitem__(box, key, value)
+    elif len(box) != len(held) or any(a is not b for a, b in zip(box, held, strict=True)):
+        if isinstance(box, list):
+            list.__setitem__(box, slice(None), held)
+        elif isinstance(box, set):
+            set.clear(box)
+            set.update(box, held)
+        else:
+            deque.clear(box)
+            deque.extend(box, held)
+
+
+def _tensor(tensor: Tensor, undo: list[Callable[[], object]], seen: set[int]) -> None:
+    """A tensor nobody swaps for a stand-in: an attribute, or TorchScript's. Put back by value where it has changed."""
+    if id(tensor) in seen or tensor.is_meta or tensor.layout is not torch.strided or tensor.nbytes > _LARGEST:
+        return
+    seen.add(id(tensor))
+    with torch.no_grad():
+        same, value = tensor.detach(), tensor.detach().clone()
+
+    def back() -> None:  # by value: below autograd no version is counted
+        with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
+            if tensor.data_ptr() != same.data_ptr() or tensor.shape != value.shape:
+                tensor.data = same
+            if not bool(((tensor == value) | ((tensor != tensor) & (value != value))).all()):
+                tensor.copy_(value)
+
+    undo.append(back)

@@ -1,0 +1,242 @@
+"""How many threads torch computes with: chosen by what a step takes, not by what the machine has.
+
+Small nets are made of ops of microseconds. Two OpenMP threads meet at the end of each, and where another process has
+one of the CPUs, each meeting waits for the scheduler: two threads then take many times as long as one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any, Literal
+
+import torch
+
+from skipgrad.core.errors import BadInput
+from skipgrad.instrument.cpus import allowed_cpus
+
+MOST = 1024  # threads that may be asked for: the OpenMP runtime ends a process for which it cannot make them
+
+WARM_UP = 2  # first steps of a trial: buffers and the optimizer's state are made in them
+LEAST_ROUNDS, MOST_ROUNDS, ENOUGH = 3, 10, 1.0  # steps timed with each number; seconds after which the least will do
+GAIN = 0.9  # the number in use is left for one whose steps take less than this share of its time
+LOST = 4.0  # a number whose step takes this many times as long as the other's has lost at once
+WINDOW = 10  # steps whose median is watched
+MOVED = 2.0  # how many times slower, or faster, steps become until both numbers are timed again
+PATIENCE = 20  # steps until that may happen for the first time; twice as many after each
+
+Auto = Literal["auto"]
+
+
+class Threads:
+    """Sets torch's threads to the faster one of 1 and all CPUs this process may use, by the steps of a training.
+
+    ``with threads:`` spans the work, and leaves torch's number as it was; ``with threads.step(number):`` spans each
+    optimizer step of a trial. Until it has settled, steps are taken with both numbers in turns and timed (medians; the
+    first steps, and the first one with each number, do not count). It looks again when steps become twice as slow or as
+    fast, and waits twice as long after each look, so that it does not go back and forth.
+
+    Results in the last bits depend on the number of threads: what must repeat to the bit needs a fixed number.
+
+    Args:
+        wanted: ``"auto"``, a fixed number, or None, which leaves torch's number alone.
+        allowed: CPUs that may be used; asked of the machine when None. ``OMP_NUM_THREADS`` is a limit to ``"auto"``.
+        clock: seconds.
+
+    Raises:
+        BadInput: for another ``wanted``.
+    """
+
+    def __init__(
+        self, wanted: str | int | None, *, allowed: int | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.wanted = parse(wanted)
+        self.allowed = allowed_cpus() if allowed is None else allowed
+        self._clock = clock
+        limit, why = self.allowed, "this process may use one CPU"
+        environment = _environment()
+        if environment is not None and environment < limit:
+            limit, why = environment, f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}"
+        self.changes: list[dict[str, Any]] = []
+        self._counts: tuple[int, ...] = ()
+        self._reference: float | None = None
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._steps = 0
+        self._wait_until, self._patience = 0, PATIENCE
+        self._before: int | None = None
+        if self.wanted is None:
+            self.chosen, self.how = None, "as they were"
+        elif self.wanted != "auto":
+            self.chosen, self.how = self.wanted, "fixed"
+        elif limit == 1:
+            self.chosen, self.how = 1, f"auto: {why}"
+        else:
+            self.chosen, self.how = 1, "auto: not measured yet: 1 thread"
+            self._counts = (1, limit)
+        # What is being timed: steps of each number, whose turn it is, and how many are thrown away first.
+        self._timed: dict[int, list[float]] | None = {n: [] for n in self._counts} if self._counts else None
+        self._throw = dict.fromkeys(self._counts, 1)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is being timed against another number."""
+        return self._timed is None
+
+    def meta(self) -> dict[str, Any]:
+        """For the run file: ``chosen``, ``allowed``, ``how`` in words, and what ``changes`` came later."""
+        chosen = torch.get_num_threads() if self.chosen is None else self.chosen
+        return {"chosen": chosen, "allowed": self.allowed, "how": self.how, "changes": list(self.changes)}
+
+    def __enter__(self) -> Threads:
+        assert self._before is None, "one with a time"
+        self._before = torch.get_num_threads()
+        self._set(self.chosen)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._set(self._before)
+        self._before = None
+
+    @contextmanager
+    def step(self, number: int, *, fixed: bool = False) -> Iterator[None]:
+        """Spans one optimizer step.
+
+        Args:
+            number: of the step in its trial, from 0; the first ones are not timed.
+            fixed: no number may be tried, as with compiled code, which is made for a number of threads.
+        """
+        assert self._before is not None, "inside `with threads:`"
+        if not self._counts or fixed:
+            self._set(self.chosen)
+            yield
+            return
+        with_ = self._turn() if number >= WARM_UP else self.chosen
+        self._set(with_)
+        begin = self._clock()
+        yield  # a step that raises is not counted
+        took = self._clock() - begin
+        self._steps += 1
+        if number < WARM_UP:
+            return
+        assert with_ is not None
+        if self._timed is None:
+            self._watch(took)
+        elif self._throw[with_]:
+            self._throw[with_] -= 1
+        else:
+            self._timed[with_].append(took)
+            self._judge(with_)
+
+    def settle(self) -> None:
+        """Ends the timing with what there is of it; with too little the number stays."""
+        if self._timed is None:
+            return
+        if all(self._timed.values()):
+            self._decide()
+        else:
+            self.how = f"auto: too few steps to tell: {_threads(self.chosen or 1)}"
+            self._end(None)
+
+    # -- timing both ---------------------------------------------------------------------------
+    def _other(self) -> int:
+        return next(n for n in self._counts if n != self.chosen)
+
+    def _turn(self) -> int | None:
+        """The number in use and the other one in turns, the number in use first."""
+        if self._timed is None or self.chosen is None:
+            return self.chosen
+        done = {n: len(times) - self._throw[n] for n, times in self._timed.items()}
+        return self.chosen if done[self.chosen] <= done[self._other()] else self._other()
+
+    def _judge(self, last: int) -> None:
+        assert self._timed is not None
+        rival = next(n for n in self._counts if n != last)
+        if self._timed[rival] and self._timed[last][-1] > LOST * median(self._timed[rival]):
+            self._decide()
+            return
+        rounds = min(len(times) for times in self._timed.values())
+        spent = sum(sum(times) for times in self._timed.values())
+        if rounds >= MOST_ROUNDS or (rounds >= LEAST_ROUNDS and spent >= ENOUGH):
+            self._decide()
+
+    def _decide(self) -> None:
+        assert self._timed is not None
+        assert self.chosen is not None
+        took = {n: median(times) for n, times in self._timed.items()}
+        before, other = self.chosen, self._other()
+        if took[other] < GAIN * took[before]:
+            self.chosen = other
+        told = ", ".join(f"{_threads(n)} {_time(took[n])}{' a step' * (k == 0)}" for k, n in enumerate(self._counts))
+        if self._reference is None:  # the first time
+            self.how = f"auto: {told}"
+        elif self.chosen != before:
+            self.changes.append({"step": self._steps, "to": self.chosen, "why": told})
+        self._end(took[self.chosen])
+
+    def _end(self, reference: float | None) -> None:
+        self._timed, self._reference = None, reference
+        self._recent.clear()
+        self._wait_until, self._patience = self._steps + self._patience, 2 * self._patience
+        self._set(self.chosen)
+
+    # -- afterwards ----------------------------------------------------------------------------
+    def _watch(self, took: float) -> None:
+        self._recent.append(took)
+        full = len(self._recent) == WINDOW
+        if self._reference is None:
+            self._reference = median(self._recent) if full else None
+            return
+        # So slow that a whole window of it would cost too much; with one thread there is no hurry, and no quick cure.
+        stuck = len(self._recent) >= LEAST_ROUNDS and min(self._last()) > LOST * self._reference
+        if self._steps < self._wait_until and not (stuck and self.chosen != 1):
+            return
+        if stuck or (full and not self._reference / MOVED <= median(self._recent) <= self._reference * MOVED):
+            # The number in use has just been timed, and threads that have run before need no warming up.
+            self._timed = {n: (self._last() if n == self.chosen else []) for n in self._counts}
+            self._throw = dict.fromkeys(self._counts, 0)
+
+    def _last(self) -> list[float]:
+        return list(self._recent)[-LEAST_ROUNDS:]
+
+    @staticmethod
+    def _set(number: int | None) -> None:
+        if number is not None and number != torch.get_num_threads():
+            torch.set_num_threads(number)
+
+
+def parse(wanted: str | int | None) -> Auto | int | None:
+    """``"auto"``, or a number of threads; None stays None.
+
+    Raises:
+        BadInput: anything else.
+    """
+    if wanted is None or wanted == "auto":
+        return wanted  # pyright: ignore[reportReturnType] – it is "auto"
+    text = str(wanted)
+    if isinstance(wanted, bool) or not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST:
+        raise BadInput(
+            "choosing the number of threads",
+            where="threads",
+            received=repr(wanted),
+            todo=f"give auto, or a whole number from 1 to {MOST}",
+        )
+    return int(text)
+
+
+def _environment() -> int | None:
+    """What ``OMP_NUM_THREADS`` allows; of a list, one a level of nesting, the first."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if re.fullmatch(r"[0-9]{1,9}", first) and int(first) >= 1 else None
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' * (number != 1)}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"

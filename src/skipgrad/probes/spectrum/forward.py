@@ -1,0 +1,136 @@
+"""Runs a model once for a measurement, and leaves it as it was: buffers, attributes, random states."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skipgrad.core import BadInput, MeasureError, SkipGraph
+from skipgrad.finder import Found, found_for
+from skipgrad.instrument.patch import inside
+from skipgrad.instrument.state import eagerly, kept
+from skipgrad.instrument.tensors import mapped
+from skipgrad.instrument.wrappers import unwrap
+from skipgrad.probes.spectrum.mode import CutMode
+from skipgrad.probes.spectrum.places import Places, make_places
+
+DOING = "measuring the path spectrum"
+
+
+class Run:
+    """One forward under cuts, ready for as many backwards as are wanted.
+
+    Attributes:
+        places: where the cuts are.
+        mode: has the cuts and the fork.
+        loss: what the backwards start from.
+        found: the trace it was planned on.
+        notes: what was surprising.
+    """
+
+    def __init__(self, found: Found, places: Places, mode: CutMode, loss: Tensor, notes: list[str]) -> None:
+        self.found, self.places, self.mode, self.loss, self.notes = found, places, mode, loss, notes
+
+
+@contextlib.contextmanager
+def forward(
+    model: nn.Module,
+    graph: SkipGraph,
+    inputs: Any,
+    loss_fn: Callable[[Any], Tensor],
+    at: str | None,
+    *,
+    rest: bool = False,
+) -> Iterator[Run]:
+    """The model's forward under cuts; it is put back as it was when the context is left."""
+    _check(model, graph, inputs)
+    if at is not None:
+        graph[at]  # raises for a name that is none
+    inner = unwrap(model)
+    args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
+    notes: list[str] = []
+    with kept(inner), eagerly(), torch.enable_grad():
+        for how in ("", "real"):
+            found = found_for(graph, inner, args, kwargs, how)
+            only = {s.name for s in graph.skips}
+            lost = only - found.matches.keys()
+            if (lost and not how) or (at is not None and at not in found.matches):
+                raise MeasureError(
+                    DOING,
+                    where=type(inner).__name__,
+                    received=f"a graph of other skips ({', '.join(sorted(lost)[:4])} …)",
+                    todo="pass sg.find(model, …) of this very model",
+                )
+            places = make_places(found, only | (found.matches.keys() if how else set()), at, rest=rest)
+            mode = CutMode(places)
+            with kept(inner):
+                out = _call(inner, mode, args, kwargs)
+            if mode.kept():
+                break
+            notes.append("the forward made other calls than its trace; traced anew, all skips of the new trace count")
+        else:
+            raise MeasureError(
+                DOING,
+                where=type(inner).__name__,
+                received="a forward that makes other calls at each run, or in another order",
+                todo="fix what it depends on (a random depth, say), so that two runs do the same",
+            )
+        loss = loss_fn(out)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            received = f"{tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise BadInput(
+                DOING, where="loss_fn", received=received, todo="return one number: loss_fn(output) → scalar tensor"
+            )
+        if not loss.requires_grad:
+            raise MeasureError(
+                DOING,
+                where="loss_fn",
+                received="a loss that requires no gradient",
+                todo="let it depend on the model's output, and the output on weights that require grad",
+            )
+        if mode.fork is None:
+            raise MeasureError(
+                DOING,
+                where=f"the fork of skip {places.at!r}",
+                received="a forward that never used it",
+                todo="choose another skip with at=",
+            )
+        yield Run(found, places, mode, loss, notes)
+
+
+def _check(model: Any, graph: Any, inputs: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise BadInput(DOING, received=f"a {type(model).__name__} as model", todo="pass a torch.nn.Module")
+    if not isinstance(graph, SkipGraph):
+        raise BadInput(DOING, received=f"a {type(graph).__name__} as graph", todo="pass what sg.find(...) returned")
+    if not isinstance(inputs, tuple | list | Mapping):
+        raise BadInput(
+            DOING,
+            received=f"a {type(inputs).__name__} as inputs",
+            todo="pass a tuple of what the forward takes, (x,) for one tensor; or a dict of named arguments",
+        )
+    for kind in (torch.jit.ScriptModule, nn.DataParallel):
+        if isinstance(model, kind):
+            raise MeasureError(
+                DOING,
+                received=f"a {kind.__name__}, whose forward does not run in Python in this thread",
+                todo="pass the plain module",
+            )
+
+
+def _call(model: nn.Module, mode: CutMode, args: Any, kwargs: Any) -> Any:
+    """Calls the model with the mode entered in its forward, on inputs that require grad."""
+    args, kwargs = mapped((args, kwargs), _input)
+    with inside(model, mode):
+        return model(*args, **kwargs)
+
+
+def _input(x: Tensor) -> Tensor:
+    """An input that requires grad, in case it is a fork itself; no leaf, in case it is changed in place."""
+    if not (x.is_floating_point() or x.is_complex()):
+        return x
+    return x.detach().requires_grad_().clone()

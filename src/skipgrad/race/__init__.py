@@ -1,0 +1,33 @@
+"""A patient and its cures under equal budgets: the race, the verdict seed by seed, the rank."""
+
+from skipgrad.race.compare import SeedVerdict, compare, judge_seeds
+from skipgrad.race.prepare import find_skips, measure_once, prepare_with
+from skipgrad.race.race import Dropped, Event, Finished, Noted, Started, Stepped, race
+from skipgrad.race.rank import ranked
+from skipgrad.race.results import RaceResult
+from skipgrad.race.smooth import best_smoothed, final_loss, score, smoothed, window
+from skipgrad.race.verdicts import verdicts
+
+__all__ = [
+    "Dropped",
+    "Event",
+    "Finished",
+    "Noted",
+    "RaceResult",
+    "SeedVerdict",
+    "Started",
+    "Stepped",
+    "best_smoothed",
+    "compare",
+    "final_loss",
+    "find_skips",
+    "judge_seeds",
+    "measure_once",
+    "prepare_with",
+    "race",
+    "ranked",
+    "score",
+    "smoothed",
+    "verdicts",
+    "window",
+]

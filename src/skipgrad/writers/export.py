@@ -1,0 +1,85 @@
+"""A finished run, given to a writer."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipgrad.core.errors import BadInput
+from skipgrad.core.registry import nearest
+from skipgrad.core.run import Measurements, Run
+from skipgrad.writers.base import RowWriter
+
+# Kind -> (module, class, whether it keeps a config). Modules, not classes: a library is imported when it is asked for.
+_HOMES = {
+    "csv": ("tables", "CsvWriter", False),
+    "parquet": ("tables", "ParquetWriter", False),
+    "tensorboard": ("tensorboard", "TensorBoardWriter", False),
+    "wandb": ("wandb", "WandbWriter", True),
+    "mlflow": ("mlflow", "MlflowWriter", True),
+}
+KINDS = tuple(_HOMES)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: how many rows of each kind, of which trial."""
+
+    trial: int
+    skips: int
+    layers: int
+    losses: int
+
+
+def export(run: Run, to: str, out: str | Path, trial: int | None = None) -> Exported:
+    """Writes what one trial of a run measured to another tool's format.
+
+    Args:
+        run: the run.
+        to: one of `KINDS`.
+        out: the folder to write to.
+        trial: the trial's id; the patient's measured one when None.
+
+    Raises:
+        BadInput: no such kind, no such trial, or a trial that measured nothing.
+        MissingExtra: the library it needs is not installed.
+        OutputError: the folder holds such an export already, or cannot be written.
+    """
+    if to not in _HOMES:
+        raise BadInput("exporting a run", where="--to", received=repr(to), todo=nearest(to, _HOMES))
+    known = tuple(t.id for t in run.trials)
+    if trial is None:
+        measured = [t.id for t in run.trials if t.measured and t.remedy is None]
+        trial = measured[0] if measured else (known[0] if known else 0)
+    elif trial not in known:
+        which = ", ".join(f"{t.id} ({t.remedy or 'patient'}, seed {t.seed})" for t in run.trials[:12])
+        raise BadInput("exporting a run", where=run.path, received=f"trial {trial}", todo=f"pass one of {which or '–'}")
+    rows = run.measurements(trial)
+    if not (rows.skips or rows.layers or rows.losses):
+        raise BadInput(
+            "exporting a run",
+            where=run.path,
+            received=f"a run without a row of trial {trial}",
+            todo="export a run that measured something, or pass another --trial",
+        )
+    with _writer(to, out, run, trial) as writer:
+        writer(rows.skips, rows.layers, rows.losses)
+    return _counted(trial, rows)
+
+
+def _counted(trial: int, rows: Measurements) -> Exported:
+    return Exported(trial, len(rows.skips), len(rows.layers), len(rows.losses))
+
+
+def _writer(to: str, out: str | Path, run: Run, trial: int) -> RowWriter:
+    module, name, configured = _HOMES[to]
+    kind: type[Any] = getattr(importlib.import_module(f"skipgrad.writers.{module}"), name)
+    if not configured:
+        return kind(out)
+    record = next((t for t in run.trials if t.id == trial), None)
+    config = {k: v for k, v in run.meta.items() if k != "report"}
+    if record is not None:
+        config |= {"trial": trial, "remedy": record.remedy, "rate": record.rate, "seed": record.seed}
+    return kind(out, name=f"{run.meta.get('model', 'model')} trial {trial}", config=config)

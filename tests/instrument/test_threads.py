@@ -1,0 +1,332 @@
+"""Threads are chosen by what steps take: on a machine that is faked, and with real steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from skipgrad.core import BadInput
+from skipgrad.instrument import threads as module
+from skipgrad.instrument.threads import MOST_ROUNDS, Threads
+from skipgrad.race import race
+from skipgrad.train import Settings, settle, train_trial
+from train.toy import Toy
+
+
+@pytest.fixture(autouse=True)
+def before(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """No limit from outside, and torch's number as it was, whatever happens."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    was = torch.get_num_threads()
+    yield
+    torch.set_num_threads(was)
+
+
+class Machine:
+    """A clock, and steps whose time depends on torch's threads."""
+
+    def __init__(self, takes: Callable[[int, int], float]) -> None:
+        self.now, self.takes, self.steps, self.spent = 0.0, takes, 0, []
+
+    def clock(self) -> float:
+        return self.now
+
+    def run(self, threads: Threads, steps: int, **given: Any) -> list[int]:
+        """A trial; returns the numbers of threads its steps had."""
+        used = []
+        for number in range(steps):
+            with threads.step(number, **given):
+                count = torch.get_num_threads()
+                took = self.takes(count, self.steps)
+                self.now += took
+                self.spent.append(took)
+            used.append(count)
+            self.steps += 1
+            self.now += 7.0  # whatever is between two steps does not count
+        return used
+
+
+def made(takes: Callable[[int, int], float], wanted: Any = "auto", allowed: int = 2) -> tuple[Machine, Threads]:
+    machine = Machine(takes)
+    return machine, Threads(wanted, allowed=allowed, clock=machine.clock)
+
+
+def test_slow_steps_with_two_threads_leave_one() -> None:
+    machine, threads = made(lambda count, step: 0.008 if count == 1 else 0.010)
+    with threads:
+        used = machine.run(threads, 60)
+        assert threads.settled
+    assert threads.chosen == 1
+    assert set(used[:2]) == {1}  # warming up
+    assert used.count(2) == 1 + MOST_ROUNDS
+    assert set(used[2 + 2 * (1 + MOST_ROUNDS) :]) == {1}
+    assert threads.meta() == {
+        "chosen": 1,
+        "allowed": 2,
+        "how": "auto: 1 thread 8.0 ms a step, 2 threads 10.0 ms",
+        "changes": [],
+    }
+
+
+def test_fast_steps_with_all_threads_are_taken() -> None:
+    machine, threads = made(lambda count, step: 0.1 / count, allowed=4)
+    with threads:
+        used = machine.run(threads, 60)
+    assert (threads.chosen, set(used)) == (4, {1, 4})
+    assert used[-30:] == [4] * 30
+    assert threads.how == "auto: 1 thread 100.0 ms a step, 4 threads 25.0 ms"
+
+
+def test_a_small_gain_is_not_worth_another_thread() -> None:
+    machine, threads = made(lambda count, step: 0.1 if count == 1 else 0.095)
+    with threads:
+        machine.run(threads, 60)
+    assert threads.chosen == 1
+
+
+def test_two_threads_that_wait_for_each_other_are_tried_twice_only() -> None:
+    machine, threads = made(lambda count, step: 0.02 if count == 1 else 4.0)
+    with threads:
+        used = machine.run(threads, 60)
+    assert (threads.chosen, used.count(2)) == (1, 2)
+
+
+def test_long_steps_are_decided_by_few() -> None:
+    machine, threads = made(lambda count, step: 3.0 if count == 1 else 2.0)
+    with threads:
+        used = machine.run(threads, 20)
+    assert threads.chosen == 2
+    assert used.index(2) < 4
+    assert set(used[2 + 2 * 4 :]) == {2}
+
+
+def test_the_first_step_with_a_number_does_not_count() -> None:
+    met: set[int] = set()
+
+    def takes(count: int, step: int) -> float:
+        first = count not in met
+        met.add(count)
+        return 9.0 if first or step < 2 else 0.1 / count
+
+    machine, threads = made(takes)
+    with threads:
+        machine.run(threads, 40)
+    assert threads.chosen == 2
+
+
+def test_outliers_do_not_decide() -> None:
+    dice = random.Random(0)
+    machine, threads = made(lambda count, step: (0.06 if count == 2 else 0.1) * (3.9 if dice.random() < 0.2 else 1))
+    with threads:
+        machine.run(threads, 40)
+    assert threads.chosen == 2
+
+
+def test_a_slowdown_is_measured_again_and_changes_the_choice() -> None:
+    machine, threads = made(lambda count, step: 0.06 if count == 2 and step < 100 else 2.0 if count == 2 else 0.1)
+    with threads:
+        used = machine.run(threads, 200)
+    assert used[60:100] == [2] * 40
+    assert set(used[110:]) == {1}
+    assert sum(t > 1 for t in machine.spent) <= 4  # it does not wait for a whole window of such steps
+    (change,) = threads.meta()["changes"]
+    assert change["to"] == threads.chosen == 1
+    assert 100 < change["step"] < 110
+    assert change["why"] == "1 thread 100.0 ms a step, 2 threads 2.00 s"
+    assert threads.how == "auto: 1 thread 100.0 ms a step, 2 threads 60.0 ms"
+
+
+def test_a_mild_slowdown_waits_for_a_window() -> None:
+    machine, threads = made(lambda count, step: 0.1 if count == 1 else 0.06 if step < 100 else 0.15)
+    with threads:
+        used = machine.run(threads, 200)
+    assert threads.chosen == 1
+    assert 100 + 5 < used.index(1, 60) <= 100 + 11
+
+
+def test_when_the_machine_is_quiet_again_it_looks_again() -> None:
+    machine, threads = made(lambda count, step: 0.5 if step < 100 else 0.2 / count)
+    with threads:
+        used = machine.run(threads, 300)
+    assert (used[90], threads.chosen) == (1, 2)
+    assert [c["to"] for c in threads.changes] == [2]
+
+
+def test_a_slowdown_that_hits_both_changes_nothing() -> None:
+    machine, threads = made(lambda count, step: (0.1 if step < 100 else 0.5) / (1 if count == 1 else 1.05))
+    with threads:
+        used = machine.run(threads, 200)
+    assert (threads.chosen, threads.changes) == (1, [])
+    assert 0 < used[100:].count(2) <= MOST_ROUNDS
+
+
+def test_it_does_not_flap() -> None:
+    # Every 40 steps the other number becomes the faster one, three times over.
+    machine, threads = made(lambda count, step: 0.1 if (step // 40) % 2 == (count == 1) else 0.3)
+    with threads:
+        machine.run(threads, 20_000)
+    assert len(threads.changes) <= 10  # of 500 turns: it waits twice as long after each look
+    noisy = random.Random(1)
+    machine, threads = made(lambda count, step: 0.1 * noisy.lognormvariate(0, 0.3))
+    with threads:
+        used = machine.run(threads, 5_000)
+    assert (threads.changes, threads.chosen) == ([], 1)
+    assert used[2 * (2 + MOST_ROUNDS) :].count(2) == 0
+
+
+def test_after_a_fall_back_to_one_it_waits_before_it_tries_again() -> None:
+    # Two threads are stuck whenever they are used for more than a few steps.
+    machine, threads = made(lambda count, step: 0.1 if count == 1 else 0.05 if step % 50 < 25 else 3.0)
+    with threads:
+        machine.run(threads, 5_000)
+    assert sum(t > 1 for t in machine.spent) < 60
+
+
+def test_a_new_trial_begins_with_steps_that_do_not_count() -> None:
+    machine, threads = made(lambda count, step: 9.0 if step % 40 < 2 else 0.1 * count)
+    with threads:
+        for _ in range(20):
+            assert set(machine.run(threads, 40)[:2]) == {1}
+    assert threads.changes == []
+
+
+def test_one_cpu_is_not_measured() -> None:
+    machine, threads = made(lambda count, step: 0.1, allowed=1)
+    with threads:
+        assert set(machine.run(threads, 40)) == {1}
+    assert threads.settled
+    assert threads.how == "auto: this process may use one CPU"
+
+
+@pytest.mark.parametrize(("text", "most"), [("1", 1), ("3", 3), ("3,2", 3), ("64", 8), ("many", 8), ("0", 8), ("", 8)])
+def test_the_environments_number_is_a_limit(monkeypatch: pytest.MonkeyPatch, text: str, most: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    machine, threads = made(lambda count, step: 0.1 / count, allowed=8)
+    with threads:
+        machine.run(threads, 40)
+    assert (threads.chosen, threads.allowed) == (most, 8)
+    assert ("OMP_NUM_THREADS=1" in threads.how) == (most == 1)
+
+
+def test_a_fixed_number_is_set_and_nothing_measured() -> None:
+    machine, threads = made(lambda count, step: 0.1, wanted="3")
+    assert threads.settled
+    with threads:
+        assert torch.get_num_threads() == 3
+        assert machine.run(threads, 40) == [3] * 40
+    assert threads.meta() == {"chosen": 3, "allowed": 2, "how": "fixed", "changes": []}
+
+
+def test_none_leaves_the_callers_number_alone() -> None:
+    torch.set_num_threads(2)
+    machine, threads = made(lambda count, step: 0.1, wanted=None)
+    with threads:
+        assert set(machine.run(threads, 5)) == {2}
+        assert threads.meta()["chosen"] == 2
+    assert threads.settled
+
+
+def test_compiled_code_keeps_its_number() -> None:
+    machine, threads = made(lambda count, step: 0.1 / count)
+    with threads:
+        assert set(machine.run(threads, 40, fixed=True)) == {1}
+        assert not threads.settled
+
+
+@pytest.mark.parametrize("wanted", ["auto", 3, None])
+def test_the_callers_number_is_put_back(wanted: Any) -> None:
+    torch.set_num_threads(2)
+    machine, threads = made(lambda count, step: 0.1, wanted)
+    with pytest.raises(ZeroDivisionError), threads:  # noqa: PT012 – what is asked is that it is put back
+        machine.run(threads, 3)
+        with threads.step(3):
+            raise ZeroDivisionError
+    assert torch.get_num_threads() == 2
+    with threads:
+        machine.run(threads, 3)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_step_that_raises_does_not_count() -> None:
+    machine, threads = made(lambda count, step: 0.1 * count)
+    with threads:
+        for number in range(200):
+            with pytest.raises(ValueError), threads.step(number):
+                raise ValueError
+        assert not threads.settled
+        machine.run(threads, 40)
+    assert threads.chosen == 1
+
+
+def test_too_few_steps_leave_one_thread() -> None:
+    machine, threads = made(lambda count, step: 0.1 / count)
+    with threads:
+        machine.run(threads, 3)
+        threads.settle()
+        assert threads.settled
+        assert machine.run(threads, 100)[-1] == 1
+    assert threads.how == "auto: too few steps to tell: 1 thread"
+    machine, threads = made(lambda count, step: 0.1 / count)
+    with threads:
+        machine.run(threads, 7)  # one of each counted
+        threads.settle()
+    assert threads.chosen == 2
+
+
+@pytest.mark.parametrize("wanted", ["0", "many", "-1", "1.5", "", "10000", 0, True, 1.5, "٣", "9" * 5000])
+def test_a_number_that_is_none_is_refused(wanted: Any) -> None:
+    with pytest.raises(BadInput, match="give auto, or a whole number from 1 to 1024"):
+        Threads(wanted)
+
+
+# With real trainings
+
+SHORT = Settings(steps=30)
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "allowed_cpus", lambda: 2)
+
+
+@pytest.mark.usefixtures("two")
+def test_a_trial_takes_its_steps_with_both_and_a_fixed_number_gives_the_same_bits() -> None:
+    torch.set_num_threads(1)
+    with Threads("auto") as threads:
+        chosen = train_trial(Toy(), SHORT, threads=threads)
+        assert threads.settled
+    assert torch.get_num_threads() == 1
+    with Threads(1) as threads:
+        fixed = train_trial(Toy(), SHORT, threads=threads)
+    plain = train_trial(Toy(), SHORT)
+    assert [p.loss for p in fixed.losses] == [p.loss for p in plain.losses]
+    assert [p.loss for p in chosen.losses] == pytest.approx([p.loss for p in plain.losses], rel=1e-4)
+
+
+@pytest.mark.usefixtures("two")
+def test_a_race_chooses_before_its_first_trial() -> None:
+    seen: list[bool] = []
+    with Threads("auto") as threads:
+        race(Toy(), SHORT, {}, rates=[0.1], seeds=[0], threads=threads, on_event=lambda e: seen.append(threads.settled))
+    assert seen[0]  # its first trial starts; later it may look again
+
+
+@pytest.mark.usefixtures("two")
+def test_a_short_recipe_settles_within_its_own_steps() -> None:
+    taken = []
+
+    class Counted(Toy):
+        def loss(self, output: Any, batch: Any) -> Any:
+            taken.append(1)
+            return super().loss(output, batch)
+
+    with Threads("auto") as threads:
+        settle(Counted(), Settings(steps=3), threads)
+        assert (threads.settled, threads.chosen, len(taken)) == (True, 1, 3)
+        settle(Counted(), Settings(steps=3), threads)
+        settle(Counted(), Settings(steps=3), None)
+    assert len(taken) == 3

@@ -1,0 +1,145 @@
+import pytest
+import torch
+
+from repeatable import same_bits
+from skipgrad.core import RemedyRefused
+from skipgrad.ledger import watch
+from skipgrad.race import find_skips, measure_once, prepare_with, race
+from skipgrad.remedies import treat
+from skipgrad.train import Settings, train_trial
+from train.toy import Net, Scaled, Toy
+
+SKIPS = ["blocks.0", "blocks.1"]
+
+
+def state_of(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def test_treat_gets_the_skips_and_a_way_to_measure_that_leaves_no_trace():
+    seen = {}
+
+    def halve(name, model, graph, *, measure):
+        model.head.weight.grad = torch.ones_like(model.head.weight)
+        before, grads, random = state_of(model), model.head.weight.grad, torch.get_rng_state()
+        measured = measure(model)
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        assert model.head.weight.grad is grads
+        assert model.stem.weight.grad is None
+        assert torch.equal(torch.get_rng_state(), random)
+        seen.update(name=name, skips=[s.name for s in graph], rows=[r.skip for r in measured.skips])
+        return Scaled(model, 0.5)
+
+    toy = Toy(lambda: Net(dropout=0.2, norm=True))
+    model = toy.build()
+    assert isinstance(prepare_with(halve, "halve", toy)(model), Scaled)
+    assert seen == {"name": "halve", "skips": SKIPS, "rows": SKIPS}
+
+
+def test_the_skips_are_found_once():
+    graphs = []
+
+    def halve(name, model, graph, *, measure):
+        graphs.append(graph)
+        return Scaled(model, 1.0)
+
+    prepare = prepare_with(halve, "none", Toy())
+    for _ in range(3):
+        prepare(Net())
+    assert graphs[0] is graphs[1] is graphs[2]
+    given = find_skips(Net(), Toy())
+    prepare_with(halve, "none", Toy(), graph=given)(Net())
+    assert graphs[3] is given
+
+
+def test_measuring_agrees_with_the_gradients_of_the_batch():
+    torch.manual_seed(0)
+    model = Net().double()
+
+    class Double(Toy):
+        def batches(self, seed):
+            for batch in super().batches(seed):
+                yield type(batch)((batch.args[0].double(),), batch.target)
+
+    toy = Double()
+    measured = measure_once(model, find_skips(model, toy), toy)
+    batch = next(toy.batches(0))
+    outputs = []
+    model.blocks[1].register_forward_hook(lambda m, i, o: outputs.append(o))
+    loss = toy.loss(model(*batch.args), batch)
+    (grad,) = torch.autograd.grad(loss, outputs)  # behind an identity, S is the gradient of the merge
+    assert measured.skips[-1].skip_norm == pytest.approx(grad.norm().item(), rel=1e-9)
+
+
+def test_a_fault_of_the_measuring_leaves_the_model_as_it_was():
+    class Breaks(Net):
+        def forward(self, x):
+            self.norm(self.stem(x)).sum().backward()
+            raise RemedyRefused("no")
+
+    model = Breaks(norm=True).eval()
+    before = state_of(model)
+    with pytest.raises(RemedyRefused):
+        measure_once(model, find_skips(Net(), Toy()), Toy())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(m.training for m in model.modules())
+
+
+def test_a_trial_is_measured_without_changing_a_bit():
+    toy = Toy(lambda: Net(dropout=0.2, norm=True))
+    ledgers = []
+
+    def observe(model, optimizer):
+        ledgers.append(watch(model, find_skips(model, toy), optimizer))
+        return ledgers[0]
+
+    settings = Settings(steps=6, lr=0.05)
+
+    def losses(watched):
+        return [p.loss for p in train_trial(toy, settings, observe=observe if watched else None).losses]
+
+    same_bits(toy.name, losses)
+    assert [(r.step, r.skip) for r in ledgers[0].rows()] == [(i, s) for i in range(6) for s in SKIPS]
+
+
+def test_the_step_that_diverged_is_in_the_ledger():
+    ledgers = []
+
+    def observe(model, optimizer):
+        ledgers.append(watch(model, find_skips(model, Toy()), optimizer))
+        return ledgers[0]
+
+    result = train_trial(Toy(), Settings(steps=200, lr=1e20), observe=observe)
+    assert result.trial.state == "diverged"
+    last = [r for r in ledgers[0].rows() if r.step == result.losses[-1].step]
+    assert last
+    assert not all(r.finite for r in last)
+
+
+def test_a_loss_scaled_for_float16_is_scaled_back_in_the_ledger():
+    norms = {}
+    for precision in ("float32", "float16"):
+        ledgers = []
+
+        def observe(model, optimizer, ledgers=ledgers):
+            ledgers.append(watch(model, None, optimizer))
+            return ledgers[0]
+
+        train_trial(Toy(), Settings(steps=1, lr=0.01, precision=precision), observe=observe)
+        norms[precision] = [r.skip_norm for r in ledgers[0].rows()]
+    assert norms["float16"] == pytest.approx(norms["float32"], rel=0.02)
+
+
+def test_the_real_remedies_race():
+    toy = Toy(lambda: Net(blocks=4))
+    names = ["zero-init", "skip-calibration", "gradient-scaling"]
+    result = race(toy, Settings(steps=20), {n: prepare_with(treat, n, toy) for n in names}, rates=[0.05], seeds=[0, 1])
+    assert set(result.cures) == set(names), result.dropped
+    assert all(r.trial.state == "done" for trials in result.cures.values() for r in trials)
+
+
+def test_a_remedy_without_a_skip_to_work_on_is_dropped():
+    toy = Toy(lambda: Net(skip=False))
+    result = race(toy, Settings(steps=3), {"zero-init": prepare_with(treat, "zero-init", toy)}, rates=[0.05], seeds=[0])
+    assert list(result.dropped) == ["zero-init"]
