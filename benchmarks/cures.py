@@ -4,7 +4,7 @@
 
 A contestant is a net with or without a remedy, with or without warm-up. Each trains at a third, once and three times
 the typed rate (what `skipgrad check` takes when none is given) on seed 0, then at its own best of the three on seeds 1
-and 2. It is judged by `skipgrad.train.compare`, as in a check. The untreated net and zero-init also train at the typed
+and 2. It is judged by `skipgrad.race.compare`, as in a check. The untreated net and zero-init also train at the typed
 rate on every seed. A trial is a row of a JSON-lines file; rows that are there are not trained again. The table counts
 steps: on a machine with other work on it, seconds of trials minutes apart tell of that work.
 """
@@ -26,8 +26,9 @@ from machine import machine, versions
 from skipgrad.core import SkipgradError
 from skipgrad.core.run import LossPoint
 from skipgrad.models import fit
+from skipgrad.race import compare, final_loss, prepare_with, score
 from skipgrad.remedies import treat
-from skipgrad.train import Settings, TrialResult, compare, final_loss, prepare_with, train_trial
+from skipgrad.train import Settings, TrialResult, train_trial
 
 RATES = (1 / 3, 1.0, 3.0)
 SEEDS = (0, 1, 2)
@@ -148,7 +149,7 @@ class Race:
             for who, result in turn(dict.fromkeys(tried, self.net.rate * factor), SEEDS[0]).items():
                 tried[who].append(result)
         racing = [who for who in tried if who not in refused]
-        best = {who: min(tried[who], key=lambda r: (r.score, r.trial.rate)).trial.rate for who in racing}
+        best = {who: min(tried[who], key=lambda r: (score(r), r.trial.rate)).trial.rate for who in racing}
         at_best = {who: [r for r in tried[who] if r.trial.rate == best[who]] for who in racing}
         typed = {who: [r for r in tried[who] if r.trial.rate == self.net.rate] for who in racing}
         for seed in SEEDS[1:]:
