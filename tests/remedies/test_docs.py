@@ -18,7 +18,9 @@ SECTIONS = ["What it does", "Why", "Example", "When it is wrong", "What to expec
 def test_every_remedy_has_a_page_with_all_sections(name: str):
     text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
-    assert "BOOST.md" in text.split("## What to expect")[1]
+    results = re.findall(r"`(benchmarks/results/\S+)`", text.split("## What to expect")[1])
+    assert results, "name the file the figures are from, or say there that nothing has been measured"
+    assert [r for r in results if not (DOCS.parents[1] / r).is_file()] == []
     assert f"({name}.md)" in (DOCS / "index.md").read_text(encoding="utf-8")
 
 
