@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from machine import machine, versions
 
-from skipgrad.core import SkipgradError
+from skipgrad.core import Recipe, SkipgradError
 from skipgrad.core.run import LossPoint
 from skipgrad.models import fit
 from skipgrad.race import compare, final_loss, prepare_with, score
 from skipgrad.remedies import treat
-from skipgrad.train import Settings, TrialResult, train_trial
+from skipgrad.train import TrialResult, train_trial
 
 RATES = (1 / 3, 1.0, 3.0)
 SEEDS = (0, 1, 2)
@@ -96,10 +96,10 @@ class Race:
     def __init__(self, net: Net, steps: int, rows: Rows) -> None:
         self.net, self.rows = net, rows
         self.workload = fit(net.model, net.args, net.data, batch_size=net.batch_size)
-        self.settings = Settings(
+        self.settings = Recipe(
             steps=steps,
             batch_size=net.batch_size,
-            optimizer=net.optimizer,  # pyright: ignore[reportArgumentType] – Settings answers a wrong name
+            optimizer=net.optimizer,  # pyright: ignore[reportArgumentType] – Recipe answers a wrong name
             lr=net.rate,
             weight_decay=0.0,
         )
@@ -117,7 +117,7 @@ class Race:
         record = replace(settings.trial(0, None if name == PLAIN else name), state=row["state"])
         return TrialResult(record, points)
 
-    def _train(self, name: str, settings: Settings) -> dict[str, Any]:
+    def _train(self, name: str, settings: Recipe) -> dict[str, Any]:
         began = time.process_time()
         prepare = None if name == PLAIN else prepare_with(treat, name, self.workload)
         try:

@@ -20,18 +20,20 @@ from typing import Any
 import torch
 
 from skipgrad.check import CheckOptions, check
+from skipgrad.core import Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
 GENERATED = DOCS / "generated"
 NOTEBOOK = DOCS / "notebooks" / "first-look.ipynb"
-SAMPLE = {"model": "skipgrad:plain20", "data": "digits", "steps": 40}
+SAMPLE = {"model": "skipgrad:plain20", "data": "digits"}
+STEPS = 40
 
 
 def sample_report(out: Path) -> Path:
     """The report of a small check: one page, offline."""
     with tempfile.TemporaryDirectory() as folder:
-        command = "skipgrad check {model} --data {data} --steps {steps}".format(**SAMPLE)
-        result = check(CheckOptions(**SAMPLE, out=Path(folder) / "sample", command=command))
+        command = f"skipgrad check {SAMPLE['model']} --data {SAMPLE['data']} --steps {STEPS}"
+        result = check(CheckOptions(**SAMPLE, recipe=Recipe(steps=STEPS), out=Path(folder) / "sample", command=command))
         shutil.copy(result.report_path, out)
     return out
 

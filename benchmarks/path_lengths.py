@@ -23,10 +23,10 @@ from machine import machine, versions
 from torch import nn
 
 import skipgrad as sg
-from skipgrad.core import SkipgradError
+from skipgrad.core import Recipe, SkipgradError
 from skipgrad.models import Workload, fit
 from skipgrad.race import find_skips
-from skipgrad.train import Settings, train_trial
+from skipgrad.train import train_trial
 
 LAST_NORM, LAST_CONV, LAST_LINEAR = r"norm2\.weight$", r"conv2\.weight$", r"(out|down)\.weight$"
 DIGITS = ("digits", "sgd", (0.017, 0.05, 0.15), 64)
@@ -61,7 +61,7 @@ def scaled(workload: Workload, what: str, factor: float) -> Workload:
     return replace(workload, model=changed)
 
 
-def trained(workload: Workload, settings: Settings, graph: sg.SkipGraph) -> tuple[float, list[sg.PathSpectrum | None]]:
+def trained(workload: Workload, settings: Recipe, graph: sg.SkipGraph) -> tuple[float, list[sg.PathSpectrum | None]]:
     """Final loss, and the spectra before and after."""
     models: list[nn.Module] = []
     spectra: list[sg.PathSpectrum | None] = []
@@ -116,7 +116,7 @@ def main() -> None:
             graph = find_skips(workload.build(), workload)
             tried = []
             for rate in rates:
-                settings = Settings(
+                settings = Recipe(
                     steps=given.steps, batch_size=size, optimizer=optimizer, lr=rate, seed=given.seed, weight_decay=0.0
                 )
                 tried.append((*trained(workload, settings, graph), rate))

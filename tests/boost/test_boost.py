@@ -1,9 +1,8 @@
 import pytest
 
-from skipgrad.boost import boost, ranked
-from skipgrad.core import BadInput, Cure, UnknownName
-from skipgrad.race import Finished, Started
-from skipgrad.train import Settings
+from skipgrad.boost import boost
+from skipgrad.core import BadInput, Cure, Recipe, UnknownName
+from skipgrad.race import Finished, Started, ranked
 from train.toy import Net, Toy
 
 DEEP = Toy(lambda: Net(blocks=6))
@@ -30,7 +29,7 @@ def test_ranking_goes_by_state_then_time_then_loss():
 def test_remedies_are_raced_on_every_seed_and_ranked_with_the_lines_that_apply_them():
     events = []
     cures = boost(
-        DEEP, Settings(steps=20, lr=0.05), ["zero-init", "skip-calibration"], rates=[0.05], seeds=[0, 1],
+        DEEP, Recipe(steps=20, lr=0.05), ["zero-init", "skip-calibration"], rates=[0.05], seeds=[0, 1],
         on_event=events.append, first_trial_id=7,
     )  # fmt: skip
     assert sorted(c.remedy for c in cures) == ["skip-calibration", "zero-init"]
@@ -44,13 +43,13 @@ def test_remedies_are_raced_on_every_seed_and_ranked_with_the_lines_that_apply_t
 
 def test_the_default_grid_surrounds_the_typed_rate():
     events = []
-    boost(DEEP, Settings(steps=4, lr=0.03), ["zero-init"], seeds=[0], on_event=events.append)
+    boost(DEEP, Recipe(steps=4, lr=0.03), ["zero-init"], seeds=[0], on_event=events.append)
     rates = {e.trial.rate for e in events if isinstance(e, Started)}
     assert sorted(rates) == pytest.approx([0.01, 0.03, 0.09])
 
 
 def test_a_remedy_that_refuses_comes_last_with_its_reason():
-    (only,) = boost(Toy(lambda: Net(skip=False)), Settings(steps=3), ["zero-init"], rates=[0.05], seeds=[0])
+    (only,) = boost(Toy(lambda: Net(skip=False)), Recipe(steps=3), ["zero-init"], rates=[0.05], seeds=[0])
     assert only.state == "refused"
     assert "skip" in only.reason
 
@@ -58,7 +57,7 @@ def test_a_remedy_that_refuses_comes_last_with_its_reason():
 def test_names_are_checked_before_the_first_trial():
     events = []
     with pytest.raises(UnknownName, match="zero-init"):
-        boost(DEEP, Settings(steps=3), ["zero-initt"], on_event=events.append)
+        boost(DEEP, Recipe(steps=3), ["zero-initt"], on_event=events.append)
     with pytest.raises(BadInput, match="once"):
-        boost(DEEP, Settings(steps=3), ["zero-init", "zero-init"], on_event=events.append)
+        boost(DEEP, Recipe(steps=3), ["zero-init", "zero-init"], on_event=events.append)
     assert events == []

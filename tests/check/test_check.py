@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from browser import assert_clean, show
-from skipgrad.check import CheckOptions, CheckResult, check
+from recipes import options
+from skipgrad.check import CheckResult, check
 from skipgrad.core import BadInput, DataError, ModelError, OutputError, SkipGraph, UnknownName
 from skipgrad.ledger import Ledger
 from skipgrad.store import RunWriter, read_run, schedule
@@ -20,7 +21,7 @@ from skipgrad.store import RunWriter, read_run, schedule
 
 def run(tmp_path: Path, model: str, data: str, **given: Any) -> CheckResult:
     defaults = {"out": tmp_path / "out", "steps": 3, "batch_size": 8, "attempt": False}
-    return check(CheckOptions(model=model, data=data, **{**defaults, **given}))
+    return check(options(model, data, **{**defaults, **given}))
 
 
 def found(result: CheckResult) -> set[str]:
@@ -149,10 +150,10 @@ def own(tmp_path: Path) -> Path:
 
 def test_a_file_of_ones_own_with_in_place_ops_and_named_remedies(tmp_path: Path, own: Path) -> None:
     seen: list[str] = []
-    options = CheckOptions(
+    asked = options(
         f"{own}:Net", "digits", steps=4, batch_size=16, out=tmp_path / "out", remedies=("zero-init", "gradient-scaling")
     )
-    result = check(options, progress=lambda stage, *_: seen.append(stage))
+    result = check(asked, progress=lambda stage, *_: seen.append(stage))
     assert result.run.graph is not None
     assert [s.shortcut for s in result.run.graph] == ["identity"] * 3
     assert [c.remedy for c in result.run.cures] == ["zero-init", "gradient-scaling"]

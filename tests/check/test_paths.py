@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import skipgrad as sg
+from recipes import options
 from repeatable import same_bits
-from skipgrad.check import CheckOptions, CheckResult, check
+from skipgrad.check import CheckResult, check
 from skipgrad.core import Finding, MeasureError
 from skipgrad.models import fit
 from skipgrad.report import parts
@@ -24,7 +25,7 @@ PATHS = importlib.import_module("skipgrad.check.paths")
 
 def run(out: Path, model: str = "skipgrad:resnet8", **given: Any) -> CheckResult:
     values: dict[str, Any] = {"data": "digits", "steps": 2, "batch_size": 8, "attempt": False, **given}
-    return check(CheckOptions(model=model, out=out, **values))
+    return check(options(model, out=out, **values))
 
 
 def finding(told: sg.Run) -> Finding:

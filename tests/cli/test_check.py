@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from skipgrad.core import Recipe
 from skipgrad.core.run import Finding, Run
 
 FINDINGS = (
@@ -42,7 +43,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return FakeResult(Run({"model": options.model}, findings=FINDINGS))
 
     monkeypatch.setattr("skipgrad.check.check", check)
-    monkeypatch.setattr("skipgrad.report.console", lambda run, console: console.print(f"report of {run.meta['model']}"))
+    monkeypatch.setattr(
+        "skipgrad.report.terminal", lambda run, console: console.print(f"report of {run.meta['model']}")
+    )
     return seen
 
 
@@ -66,8 +69,7 @@ def test_every_option_arrives(cli: Any, calls: list[Any], tmp_path: Path) -> Non
     (options,) = calls
     assert (options.model, options.data) == ("a:b", "c:d")
     assert options.model_args == {"depth": 8, "norm": "none"}
-    assert (options.steps, options.batch_size, options.optimizer, options.lr, options.seed) == (7, 3, "adamw", 0.1, 5)
-    assert (options.device, options.precision, options.compile) == ("cuda", "bfloat16", True)
+    assert options.recipe == Recipe(7, 3, "adamw", 0.1, 5, "cuda", "bfloat16", True)
     assert options.threads == "2"
     assert Path(options.out) == tmp_path
     assert (options.attempt, options.remedies) == (True, ("zero-init", "add-skips"))

@@ -85,12 +85,19 @@ USAGE = {
     "missing option": ["check", "skipgrad:plain56"],
     "unknown verb": ["fnd", "skipgrad:plain56"],
     "unknown option": ["find", "skipgrad:plain56", "--jsn"],
-    "number too small": ["check", "skipgrad:plain56", "--data", "digits", "--steps", "0"],
     "not a number": ["check", "skipgrad:plain56", "--data", "digits", "--steps", "many"],
-    "rate below zero": ["check", "skipgrad:plain56", "--data", "digits", "--lr=-1"],
     "unknown severity": ["check", "skipgrad:plain56", "--data", "digits", "--fail-on", "eror"],
     "too many words": ["report", "a", "b"],
 }
+
+
+@pytest.mark.parametrize("words", [["--steps", "0"], ["--lr=-1"], ["--warmup", "2"], ["--schedule", "step"]])
+@pytest.mark.parametrize("verb", ["check", "boost"])
+def test_a_recipe_out_of_range_is_told_before_anything_is_built(cli: Any, verb: str, words: list[str]) -> None:
+    done = cli(verb, "skipgrad:plain56", "--data", "digits", *words)
+    assert (done.status, done.out) == (1, "")
+    assert "where:    " + words[0].strip("-").partition("=")[0] in done.err
+    assert "to do:" in done.err
 
 
 @pytest.mark.parametrize("words", USAGE.values(), ids=USAGE.keys())

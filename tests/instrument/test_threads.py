@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from skipgrad.core import BadInput
+from skipgrad.core import BadInput, Recipe
 from skipgrad.instrument import threads as module
 from skipgrad.instrument.threads import MOST_ROUNDS, Threads
 from skipgrad.race import race
-from skipgrad.train import Settings, settle, train_trial
+from skipgrad.train import settle, train_trial
 from train.toy import Toy
 
 
@@ -285,7 +285,7 @@ def test_a_number_that_is_none_is_refused(wanted: Any) -> None:
 
 # With real trainings
 
-SHORT = Settings(steps=30)
+SHORT = Recipe(steps=30)
 
 
 @pytest.fixture
@@ -325,8 +325,8 @@ def test_a_short_recipe_settles_within_its_own_steps() -> None:
             return super().loss(output, batch)
 
     with Threads("auto") as threads:
-        settle(Counted(), Settings(steps=3), threads)
+        settle(Counted(), Recipe(steps=3), threads)
         assert (threads.settled, threads.chosen, len(taken)) == (True, 1, 3)
-        settle(Counted(), Settings(steps=3), threads)
-        settle(Counted(), Settings(steps=3), None)
+        settle(Counted(), Recipe(steps=3), threads)
+        settle(Counted(), Recipe(steps=3), None)
     assert len(taken) == 3

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from repeatable import same_bits
-from skipgrad.core import RemedyRefused
+from skipgrad.core import Recipe, RemedyRefused
 from skipgrad.ledger import watch
 from skipgrad.race import find_skips, measure_once, prepare_with, race
 from skipgrad.remedies import treat
-from skipgrad.train import Settings, train_trial
+from skipgrad.train import train_trial
 from train.toy import Net, Scaled, Toy
 
 SKIPS = ["blocks.0", "blocks.1"]
@@ -94,7 +94,7 @@ def test_a_trial_is_measured_without_changing_a_bit():
         ledgers.append(watch(model, find_skips(model, toy), optimizer))
         return ledgers[0]
 
-    settings = Settings(steps=6, lr=0.05)
+    settings = Recipe(steps=6, lr=0.05)
 
     def losses(watched):
         return [p.loss for p in train_trial(toy, settings, observe=observe if watched else None).losses]
@@ -110,7 +110,7 @@ def test_the_step_that_diverged_is_in_the_ledger():
         ledgers.append(watch(model, find_skips(model, Toy()), optimizer))
         return ledgers[0]
 
-    result = train_trial(Toy(), Settings(steps=200, lr=1e20), observe=observe)
+    result = train_trial(Toy(), Recipe(steps=200, lr=1e20), observe=observe)
     assert result.trial.state == "diverged"
     last = [r for r in ledgers[0].rows() if r.step == result.losses[-1].step]
     assert last
@@ -126,7 +126,7 @@ def test_a_loss_scaled_for_float16_is_scaled_back_in_the_ledger():
             ledgers.append(watch(model, None, optimizer))
             return ledgers[0]
 
-        train_trial(Toy(), Settings(steps=1, lr=0.01, precision=precision), observe=observe)
+        train_trial(Toy(), Recipe(steps=1, lr=0.01, precision=precision), observe=observe)
         norms[precision] = [r.skip_norm for r in ledgers[0].rows()]
     assert norms["float16"] == pytest.approx(norms["float32"], rel=0.02)
 
@@ -134,12 +134,12 @@ def test_a_loss_scaled_for_float16_is_scaled_back_in_the_ledger():
 def test_the_real_remedies_race():
     toy = Toy(lambda: Net(blocks=4))
     names = ["zero-init", "skip-calibration", "gradient-scaling"]
-    result = race(toy, Settings(steps=20), {n: prepare_with(treat, n, toy) for n in names}, rates=[0.05], seeds=[0, 1])
+    result = race(toy, Recipe(steps=20), {n: prepare_with(treat, n, toy) for n in names}, rates=[0.05], seeds=[0, 1])
     assert set(result.cures) == set(names), result.dropped
     assert all(r.trial.state == "done" for trials in result.cures.values() for r in trials)
 
 
 def test_a_remedy_without_a_skip_to_work_on_is_dropped():
     toy = Toy(lambda: Net(skip=False))
-    result = race(toy, Settings(steps=3), {"zero-init": prepare_with(treat, "zero-init", toy)}, rates=[0.05], seeds=[0])
+    result = race(toy, Recipe(steps=3), {"zero-init": prepare_with(treat, "zero-init", toy)}, rates=[0.05], seeds=[0])
     assert list(result.dropped) == ["zero-init"]

@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 
-from skipgrad.core import BadInput, ModelError, RemedyRefused
+from skipgrad.core import BadInput, ModelError, Recipe, RemedyRefused
 from skipgrad.race import Dropped, Finished, Noted, Started, Stepped, compare, race, score
-from skipgrad.train import Settings, train_trial
+from skipgrad.train import train_trial
 from train.toy import Net, Scaled, Toy
 
-SHORT = Settings(steps=8)
+SHORT = Recipe(steps=8)
 
 
 def half(model):
@@ -38,14 +38,14 @@ def test_everyone_gets_every_rate_on_the_first_seed_and_the_best_on_the_others_i
 
 def test_a_race_gives_the_bits_of_single_trials_and_a_cure_that_does_nothing_changes_nothing():
     result = race(Toy(), SHORT, {"none": untouched_model}, rates=[0.1], seeds=[0, 1])
-    alone = train_trial(Toy(), Settings(steps=8, lr=0.1, seed=1))
+    alone = train_trial(Toy(), Recipe(steps=8, lr=0.1, seed=1))
     assert [p.loss for p in result.best()[1].losses] == [p.loss for p in alone.losses]
     cure = compare(result.best(), result.best("none"), "none")
     assert (cure.state, cure.steps_ratio) == ("no change", 1.0)
 
 
 def test_the_best_rate_is_the_lowest_loss_and_a_divergence_counts_as_infinite():
-    result = race(Toy(), Settings(steps=30), {}, rates=[1e-4, 0.05, 1e30], seeds=[0, 1])
+    result = race(Toy(), Recipe(steps=30), {}, rates=[1e-4, 0.05, 1e30], seeds=[0, 1])
     assert result.rates == {None: 0.05}
     assert [r.trial.state for r in result.patient] == ["done", "done", "diverged", "done"]
     assert score(result.patient[2]) == math.inf
@@ -54,7 +54,7 @@ def test_the_best_rate_is_the_lowest_loss_and_a_divergence_counts_as_infinite():
 
 def test_a_best_rate_at_the_edge_is_noted():
     events = []
-    result = race(Toy(), Settings(steps=30), {}, rates=[1e-5, 1e-4], seeds=[0], on_event=events.append)
+    result = race(Toy(), Recipe(steps=30), {}, rates=[1e-5, 1e-4], seeds=[0], on_event=events.append)
     assert events[-1] == Noted(result.notes[0])
     assert "the patient, 0.0001, is the highest of the grid" in result.notes[0]
 

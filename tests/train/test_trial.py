@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from skipgrad.core import BadInput, DataError, ModelError
-from skipgrad.train import Settings, train_trial
+from skipgrad.core import BadInput, DataError, ModelError, Recipe
+from skipgrad.train import train_trial
 from train.toy import Net, Scaled, Toy
 
-SHORT = Settings(steps=12, lr=0.05)
+SHORT = Recipe(steps=12, lr=0.05)
 
 
 def losses(result):
@@ -22,7 +22,7 @@ def losses(result):
 
 
 def test_a_trial_learns_and_records_every_step():
-    result = train_trial(Toy(), Settings(steps=60, lr=0.05))
+    result = train_trial(Toy(), Recipe(steps=60, lr=0.05))
     assert result.trial.state == "done"
     assert [p.step for p in result.losses] == list(range(60))
     assert sum(losses(result)[-10:]) < 0.7 * sum(losses(result)[:10])
@@ -169,7 +169,7 @@ def test_clipping_bounds_the_step():
     def moved(clip):
         held = []
         train_trial(
-            Toy(), Settings(steps=1, lr=1.0, clip=clip), prepare=lambda m: held.append((m, m.head.weight.clone()))
+            Toy(), Recipe(steps=1, lr=1.0, clip=clip), prepare=lambda m: held.append((m, m.head.weight.clone()))
         )
         model, before = held[0]
         return (model.head.weight - before).norm().item()
@@ -179,7 +179,7 @@ def test_clipping_bounds_the_step():
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_trains_close_to_float32(precision):
-    settings = Settings(steps=40, lr=0.02)
+    settings = Recipe(steps=40, lr=0.02)
     full, low = (losses(train_trial(Toy(), replace(settings, precision=p))) for p in ("float32", precision))
     assert full != low
     assert full == pytest.approx(low, abs=0.1)

@@ -6,26 +6,22 @@ from collections.abc import Sequence
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
+from skipgrad.core.recipe import Recipe
 from skipgrad.core.run import Cure
 from skipgrad.instrument.threads import Threads
-from skipgrad.race import prepare_with, race, verdicts
+from skipgrad.race import prepare_with, race, ranked, rates_around, seeds_from, verdicts
 from skipgrad.race.race import OnEvent
-from skipgrad.race.rank import ranked
 from skipgrad.remedies import REMEDIES, remedy, treat
-from skipgrad.train import Settings, WorkloadLike
-
-# Of the typed rate: BOOST's races found the best rate of a cure within a factor of 4 of the patient's.
-RATE_FACTORS = (1 / 3, 1.0, 3.0)
-SEEDS = (0, 1, 2)
+from skipgrad.train import WorkloadLike
 
 
 def boost(
     workload: WorkloadLike,
-    settings: Settings,
+    recipe: Recipe,
     names: Sequence[str] | None = None,
     *,
     rates: Sequence[float] | None = None,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] | None = None,
     graph: SkipGraph | None = None,
     on_event: OnEvent | None = None,
     first_trial_id: int = 0,
@@ -38,9 +34,10 @@ def boost(
 
     Args:
         workload: model, data and loss.
-        settings: the recipe; ``lr`` is the middle of the grid unless ``rates`` are given.
+        recipe: of every trial; its rate is the middle of the grid unless ``rates`` are given, its seed the first of
+            three unless ``seeds`` are.
         names: of the remedies; all when None.
-        rates: the grid of learning rates; a third, one and three times ``settings.lr`` when None.
+        rates: the grid of learning rates; a third, one and three times the recipe's when None.
         seeds: the first one chooses the rates.
         graph: the skips, if they are known already.
         on_event: as in `skipgrad.race.race`; what to mind when reading the result comes as `Noted`.
@@ -54,23 +51,33 @@ def boost(
         UnknownName: a remedy that there is not.
         BadInput: a remedy named twice, no rates or no seeds.
     """
-    chosen = list(REMEDIES if names is None else names)
-    if len(set(chosen)) != len(chosen):
-        raise BadInput("choosing remedies to race", received=", ".join(chosen), todo="name each once")
-    for name in chosen:
-        remedy(name)  # an unknown name is told before the first trial
+    chosen = contestants(names)
+    recipe = recipe.for_task(getattr(workload, "task", ""))
     lines: dict[str, str] = {}
-    device = settings.device
-    cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in chosen}
-    grid = [settings.lr * f for f in RATE_FACTORS] if rates is None else list(rates)
+    cures = {n: prepare_with(treat, n, workload, device=recipe.device, graph=graph, lines=lines) for n in chosen}
     result = race(
         workload,
-        settings,
+        recipe,
         cures,
-        rates=grid,
-        seeds=seeds,
+        rates=rates_around(recipe.rate) if rates is None else list(rates),
+        seeds=seeds_from(recipe.seed) if seeds is None else seeds,
         on_event=on_event,
         first_trial_id=first_trial_id,
         threads=threads,
     )
     return ranked(verdicts(result, lines))
+
+
+def contestants(names: Sequence[str] | None) -> list[str]:
+    """The remedies that are raced; all when none are named.
+
+    Raises:
+        UnknownName: a remedy that there is not.
+        BadInput: a remedy named twice.
+    """
+    chosen = list(REMEDIES if names is None else names)
+    if len(set(chosen)) != len(chosen):
+        raise BadInput("choosing remedies to race", received=", ".join(chosen), todo="name each once")
+    for name in chosen:
+        remedy(name)  # an unknown name is told before the first trial
+    return chosen

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from skipgrad.core.errors import BadInput
+from skipgrad.core.recipe import Recipe
 
 
 def flag(text: str) -> Parameter:
@@ -29,17 +29,11 @@ ModelArgs = Annotated[
         help="an argument of the model's constructor, as k=v (a Python literal, else text); repeatable",
     ),
 ]
-Steps = Annotated[int | None, Parameter(validator=Number(gte=1), help="steps of a trial")]
-BatchSize = Annotated[int, Parameter(validator=Number(gte=1), help="samples of a batch")]
-Optimizer = Annotated[str | None, Parameter(help="sgd, adam or adamw; by the task when not given")]
-Rate = Annotated[float | None, Parameter(validator=Number(gt=0), help="the learning rate; by the task when not given")]
-Seed = Annotated[int, Parameter(validator=Number(gte=0), help="of the weights and of the order of the data")]
-Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps")]
-Precision = Annotated[str, Parameter(help="float32, bfloat16 or float16")]
 Threads = Annotated[
     str, Parameter(help="auto: 1 or all this process may use, whichever steps are faster with; or a number")
 ]
-Compile = Annotated[bool, flag("train under torch.compile")]
+# The fields of a recipe, each an option; its docstring is their help.
+Training = Annotated[Recipe, Parameter(name="*", negative="")]
 Try = Annotated[list[str] | None, Parameter(name="--try", negative="", help="try this remedy; repeatable")]
 InputShape = Annotated[str | None, Parameter(name="--input", help="shape of the example input, e.g. 1,3,224,224")]
 Json = Annotated[bool, flag("print one JSON object on stdout and nothing else")]

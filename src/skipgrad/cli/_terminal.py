@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from skipgrad.core.strict import finite
 
 SCHEMA = 1  # of the JSON objects of report, boost and lab; find and check number their own
 
@@ -46,16 +47,7 @@ def command_line() -> str:
 
 def print_json(value: dict[str, Any] | str) -> None:
     """One JSON object on stdout, as it is (rich would wrap it)."""
-    print(value if isinstance(value, str) else json.dumps(_strict(value), indent=2, allow_nan=False))
-
-
-def _strict(value: Any) -> Any:
-    """Without what JSON does not have: infinities and NaN become null, as in the object of `check`."""
-    if isinstance(value, dict):
-        return {str(k): _strict(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(value if isinstance(value, str) else json.dumps(finite(value), indent=2, allow_nan=False))
 
 
 def say(text: str) -> None:

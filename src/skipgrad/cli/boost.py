@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from skipgrad.cli._options import (
-    BatchSize,
-    Compile,
-    DataRef,
-    Device,
-    Json,
-    ModelArgs,
-    ModelRef,
-    Precision,
-    Threads,
-    Try,
-    model_args,
-)
+from skipgrad.cli._options import DataRef, Json, ModelArgs, ModelRef, Threads, Training, Try, model_args
 from skipgrad.cli._tables import show_cures
-from skipgrad.cli._terminal import SCHEMA, answer_console, print_json, progress, stdout_is_ours
-
-if TYPE_CHECKING:
-    from skipgrad.cli._terminal import ProgressCallback
+from skipgrad.cli._terminal import answer_console, command_line, print_json, progress, stdout_is_ours
+from skipgrad.core.recipe import Recipe
 
 
 def boost(
@@ -33,16 +19,11 @@ def boost(
     /,
     *,
     data: DataRef,
-    steps: Annotated[int, Parameter(validator=Number(gte=1), help="steps of a trial")] = 200,
-    batch_size: BatchSize = 64,
-    optimizer: Annotated[str, Parameter(help="sgd, adam or adamw")] = "sgd",
-    lr: Annotated[float, Parameter(validator=Number(gt=0), help="middle of the grid of learning rates")] = 0.1,
+    recipe: Training = Recipe(),  # noqa: B008 - frozen
     seeds: Annotated[int, Parameter(validator=Number(gte=1), help="how many seeds are compared")] = 3,
-    device: Device = "cpu",
-    precision: Precision = "float32",
-    compile: Compile = False,
     threads: Threads = "auto",
     try_: Try = None,
+    out: Annotated[Path | None, Parameter(help="folder of the run file; a new one when not given")] = None,
     model_arg: ModelArgs = None,
     json: Json = False,
 ) -> int:
@@ -50,49 +31,25 @@ def boost(
     args = model_args(model_arg)
 
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
-    from skipgrad.boost import boost as run_boost
-    from skipgrad.instrument.threads import Threads as Chooser
-    from skipgrad.models import fit
-    from skipgrad.train import Settings
+    from skipgrad.boost import BoostOptions, boost_job
 
-    with progress() as show, stdout_is_ours(), Chooser(threads) as chooser:
-        settings = Settings(
-            steps=steps,
-            batch_size=batch_size,
-            optimizer=optimizer,  # pyright: ignore[reportArgumentType] – Settings answers a wrong name
-            lr=lr,
-            device=device,
-            precision=precision,  # pyright: ignore[reportArgumentType]
-            compile=compile,
-        )
-        workload = fit(model, args, data, batch_size=batch_size)
-        cures = run_boost(workload, settings, try_, seeds=tuple(range(seeds)), on_event=_teller(show), threads=chooser)
+    options = BoostOptions(
+        model=model,
+        data=data,
+        model_args=args,
+        recipe=recipe,
+        seeds=seeds,
+        threads=threads,
+        out=out,
+        remedies=tuple(try_) if try_ else None,
+        command=command_line(),
+    )
+    with progress() as show, stdout_is_ours():
+        result = boost_job(options, progress=show)
     if json:
-        told = {"model": model, "data": data, "fit": list(workload.fit), "cures": [asdict(c) for c in cures]}
-        print_json({"schema": SCHEMA, **told})
+        print_json(result.to_dict())
     else:
-        show_cures(cures, answer_console())
+        console = answer_console()
+        show_cures(result.cures, console)
+        console.print(f"\nrun file: {result.run_path} (skipgrad report {result.run_path})", highlight=False)
     return 0
-
-
-def _teller(show: ProgressCallback) -> Any:
-    """Race events as progress: how many trials ended, and how the last one did."""
-    from skipgrad.race import Dropped, Finished
-
-    ended = 0
-
-    def tell(event: Any) -> None:
-        nonlocal ended
-        if isinstance(event, Finished):
-            ended += 1
-            trial = event.result.trial
-            show(
-                "racing",
-                ended,
-                0,
-                f"{trial.remedy or 'patient'}, rate {trial.rate:g}, seed {trial.seed}: {trial.state}",
-            )
-        elif isinstance(event, Dropped):
-            show("racing", ended, 0, f"{event.remedy} leaves: {event.reason}")
-
-    return tell

@@ -8,25 +8,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from skipgrad.cli._options import (
-    BatchSize,
-    Compile,
     DataRef,
-    Device,
     Json,
     ModelArgs,
     ModelRef,
-    Optimizer,
-    Precision,
-    Rate,
-    Seed,
-    Steps,
     Threads,
+    Training,
     Try,
     flag,
     model_args,
 )
 from skipgrad.cli._terminal import answer_console, command_line, print_json, progress, say, stdout_is_ours
 from skipgrad.core.errors import BadInput
+from skipgrad.core.recipe import Recipe
 from skipgrad.core.run import SEVERITIES, Severity
 
 FAILED = 3  # the status of --fail-on, told apart from a mistake in the call (1, 2)
@@ -37,14 +31,7 @@ def check(
     /,
     *,
     data: DataRef,
-    steps: Steps = None,
-    batch_size: BatchSize = 64,
-    optimizer: Optimizer = None,
-    lr: Rate = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    precision: Precision = "float32",
-    compile: Compile = False,
+    recipe: Training = Recipe(),  # noqa: B008 - frozen
     threads: Threads = "auto",
     out: Annotated[
         Path | None, Parameter(help="folder of the run file and the report; a new one when not given")
@@ -69,14 +56,7 @@ def check(
         model=model,
         model_args=args,
         data=data,
-        steps=steps,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        lr=lr,
-        seed=seed,
-        device=device,
-        precision=precision,
-        compile=compile,
+        recipe=recipe,
         out=out,
         attempt=not no_try,
         remedies=tuple(try_ or ()),

@@ -15,6 +15,7 @@ from skipgrad.core.errors import (
     UnknownName,
 )
 from skipgrad.core.graph import Layer, Other, Skip, SkipGraph, Suggestion, Unknown
+from skipgrad.core.recipe import Recipe
 from skipgrad.core.registry import Registry, nearest
 from skipgrad.core.run import Cure, Finding, LayerRow, LossPoint, Measurements, Run, SkipRow, SourceRow, Thinned, Trial
 from skipgrad.core.sources import SourceShares, source_shares
@@ -37,6 +38,7 @@ __all__ = [
     "OutputError",
     "PathRow",
     "PathSpectrum",
+    "Recipe",
     "Registry",
     "RemedyRefused",
     "Run",

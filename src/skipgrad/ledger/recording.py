@@ -42,7 +42,7 @@ class Recording:
         steps: int = 0,
         pace: float = 0.0,
     ) -> None:
-        self.file: RunWriter | None = None
+        self.file: RunWriter | None = run if isinstance(run, RunWriter) else None
         self._run, self._trial, self._writers = run, trial, tuple(writers)
         self._meta = {"versions": {"torch": torch.__version__}, **(meta or {}), **({"steps": steps} if steps else {})}
         self._planned, self._pace = steps, pace
@@ -62,19 +62,24 @@ class Recording:
         if self._trial is None:
             # The record wants a seed; the one you gave is not ours to know.
             self._trial = Trial(0, None, rate, 0, self._planned, measured=True)
-        if isinstance(self._run, RunWriter):
-            self.file = self._run
-        elif self._run is not None:
+        if self._run is not None and not isinstance(self._run, RunWriter):
             self.file = RunWriter.create(self._run, {**self._meta, "state": "running"})
         if self.file is not None:
             self.file.trial(self._trial).commit()
 
     def graph(self, graph: SkipGraph) -> None:
-        """The skips that are measured, once they are known; of a treated net they are its trial's."""
-        if self.file is not None and graph is not self._graph:
-            assert self._trial is not None
-            self._graph = graph
-            self.file.graph(graph, trial=None if self._trial.remedy is None else self._trial.id).commit()
+        """The skips that are measured, once they are known; of a treated net they are its trial's.
+
+        The owner of a file that is open has written the patient's.
+        """
+        if self.file is None or graph is self._graph:
+            return
+        assert self._trial is not None
+        self._graph = graph
+        if self._trial.remedy is not None:
+            self.file.graph(graph, trial=self._trial.id).commit()
+        elif self.file is not self._run:
+            self.file.graph(graph).commit()
 
     def take(self, skips: Sequence[SkipRow], layers: Sequence[LayerRow], losses: Sequence[LossPoint]) -> None:
         """Hands on what is new."""

@@ -1,18 +1,25 @@
 """A patient and its cures under equal budgets: the race, the verdict seed by seed, the rank."""
 
+from skipgrad.race.budget import RATE_FACTORS, SEEDS, rates_around, seeds_from, steps_of
 from skipgrad.race.compare import SeedVerdict, compare, judge_seeds
 from skipgrad.race.prepare import find_skips, measure_once, prepare_with
 from skipgrad.race.race import Dropped, Event, Finished, Noted, Started, Stepped, race
 from skipgrad.race.rank import ranked
+from skipgrad.race.record import COMMIT_EVERY, Progress, RaceRecord, run_file, versions
 from skipgrad.race.results import RaceResult
 from skipgrad.race.smooth import best_smoothed, final_loss, score, smoothed, window
 from skipgrad.race.verdicts import verdicts
 
 __all__ = [
+    "COMMIT_EVERY",
+    "RATE_FACTORS",
+    "SEEDS",
     "Dropped",
     "Event",
     "Finished",
     "Noted",
+    "Progress",
+    "RaceRecord",
     "RaceResult",
     "SeedVerdict",
     "Started",
@@ -26,8 +33,13 @@ __all__ = [
     "prepare_with",
     "race",
     "ranked",
+    "rates_around",
+    "run_file",
     "score",
+    "seeds_from",
     "smoothed",
+    "steps_of",
     "verdicts",
+    "versions",
     "window",
 ]

@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 
 from skipgrad.core.errors import BadInput, SkipgradError
+from skipgrad.core.recipe import Recipe
 from skipgrad.core.run import LossPoint, Trial
 from skipgrad.instrument.threads import Threads
 from skipgrad.race.results import RaceResult
 from skipgrad.race.smooth import score
 from skipgrad.train.protocols import Prepare, Treatment, WorkloadLike
 from skipgrad.train.results import TrialResult
-from skipgrad.train.settings import Settings
 from skipgrad.train.settle import settle
 from skipgrad.train.trial import train_trial
 
@@ -65,7 +65,7 @@ OnEvent = Callable[[Event], Any]
 
 def race(
     workload: WorkloadLike,
-    settings: Settings,
+    settings: Recipe,
     cures: dict[str, Prepare],
     *,
     rates: Sequence[float],
@@ -114,7 +114,7 @@ class _Race:
     def __init__(
         self,
         workload: WorkloadLike,
-        settings: Settings,
+        settings: Recipe,
         cures: dict[str, Prepare],
         tell: OnEvent,
         first: int,
@@ -167,7 +167,7 @@ class _Race:
                 self._dropped[name] = _why(error)
                 self._tell(Dropped(name, self._dropped[name]))
 
-    def _trial(self, name: str | None, settings: Settings) -> TrialResult:
+    def _trial(self, name: str | None, settings: Recipe) -> TrialResult:
         trial = settings.trial(self._next_id, name)
         points: list[LossPoint] = []
         started = False

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from skipgrad.core import Run
 from skipgrad.core.files import write_text
+from skipgrad.core.strict import finite
 from skipgrad.report.charts import charts
 from skipgrad.report.document import Parts, parts
 from skipgrad.report.marks import SHAPES
@@ -110,16 +111,5 @@ def _short(value: float | None) -> float | None:
 
 def _json(value: Any) -> Markup:
     """JSON that may stand inside a script element whatever the names in it."""
-    text = json.dumps(_strict(value), separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(finite(value), separators=(",", ":"), ensure_ascii=True)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
-
-
-def _strict(value: Any) -> Any:
-    """Without NaN and infinities, which JSON does not have."""
-    if isinstance(value, dict):
-        return {str(k): _strict(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

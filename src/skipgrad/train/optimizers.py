@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import nn
 
 from skipgrad.core.errors import BadInput
-
-OptimizerName = Literal["sgd", "adam", "adamw"]
+from skipgrad.core.recipe import OptimizerName
 
 MOMENTUM = 0.9
 SGD_DECAY = 1e-4

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-Precision = Literal["float32", "bfloat16", "float16"]
+from skipgrad.core.recipe import Precision
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
 
 import torch
 
-ScheduleName = Literal["constant", "cosine"]
+from skipgrad.core.recipe import ScheduleName
 
 
 def factor(step: int, steps: int, warmup: float, schedule: ScheduleName) -> float:

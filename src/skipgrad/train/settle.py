@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from skipgrad.core.recipe import Recipe
 from skipgrad.instrument.threads import MOST_ROUNDS, WARM_UP, Threads
 from skipgrad.train.protocols import WorkloadLike
-from skipgrad.train.settings import Settings
 from skipgrad.train.trial import train_trial
 
 STEPS = WARM_UP + 2 * (1 + MOST_ROUNDS)  # enough for each number's first step and all rounds of both
 
 
-def settle(workload: WorkloadLike, settings: Settings, threads: Threads | None) -> None:
+def settle(workload: WorkloadLike, settings: Recipe, threads: Threads | None) -> None:
     """Lets ``threads`` choose, on a short trial that is thrown away; nothing where it has chosen, or has no choice.
 
     So all trials that count run with one number of threads, and two checks that choose the same give the same numbers.

@@ -12,17 +12,18 @@ import torch
 from torch import nn
 
 from skipgrad.core.errors import BadInput, DataError, ModelError
+from skipgrad.core.recipe import OptimizerName, Precision, Recipe, ScheduleName
 from skipgrad.core.run import LossPoint, Trial
 from skipgrad.instrument.faults import explained
 from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.instrument.threads import Threads
 from skipgrad.train.clock import Clock
+from skipgrad.train.device import device_of
 from skipgrad.train.optimizers import make_optimizer
 from skipgrad.train.precision import autocast, scaler
 from skipgrad.train.protocols import Observe, OnStep, Prepare, Stop, WorkloadLike
 from skipgrad.train.results import TrialResult
 from skipgrad.train.schedule import Rates
-from skipgrad.train.settings import Settings
 
 # Added to the seed once the model is prepared, so that a remedy which draws random numbers does not change the
 # dropout masks that patient and cure see.
@@ -31,7 +32,7 @@ AFTER_PREPARE = 1_000_003
 
 def train_trial(
     workload: WorkloadLike,
-    settings: Settings,
+    settings: Recipe,
     *,
     trial: Trial | None = None,
     prepare: Prepare | None = None,
@@ -73,6 +74,7 @@ def train_trial(
         RemedyRefused: from ``prepare``.
         KeyboardInterrupt: passed through; what was recorded has been handed to ``on_step``.
     """
+    settings = settings.for_task(getattr(workload, "task", ""))
     trial = settings.trial() if trial is None else trial
     if (trial.rate, trial.seed, trial.steps) != (settings.lr, settings.seed, settings.steps):
         raise BadInput(
@@ -82,7 +84,7 @@ def train_trial(
             f"{settings.lr}, seed {settings.seed}, steps {settings.steps}",
             todo="make the record with settings.trial(number, remedy)",
         )
-    device = torch.device(settings.device)
+    device = device_of(settings.device)
     with kept_random(device), ExitStack() as stack:
         seed_all(settings.seed)
         model = workload.build().to(device).train()
@@ -97,7 +99,9 @@ def train_trial(
             stack.callback(treatment.undo)
         model.train()
         with clock.paused():  # a process's first optimizer imports for seconds
-            optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay)
+            optimizer = make_optimizer(
+                cast(OptimizerName, settings.optimizer), model.parameters(), settings.rate, settings.weight_decay
+            )
         if treatment is not None:
             treatment.attach(optimizer)
         seed_all(settings.seed + AFTER_PREPARE)
@@ -136,22 +140,23 @@ class _Step:
     def __init__(
         self,
         workload: WorkloadLike,
-        settings: Settings,
+        settings: Recipe,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         device: torch.device,
     ) -> None:
         self._workload, self._settings, self._model = workload, settings, model
         self._optimizer, self._device = optimizer, device
-        self._rates = Rates(optimizer, settings.steps, settings.warmup, settings.schedule)
-        self.scaler = scaler(settings.precision, device)
+        self._rates = Rates(optimizer, settings.steps, settings.warmup, cast(ScheduleName, settings.schedule))
+        self._precision: Precision = cast(Precision, settings.precision)
+        self.scaler = scaler(self._precision, device)
 
     def __call__(self, number: int, batch: Any) -> float:
         settings, optimizer, scale = self._settings, self._optimizer, self.scaler
         batch = batch.to(self._device)
         self._rates.set(number)
         optimizer.zero_grad(set_to_none=True)
-        with autocast(settings.precision, self._device):
+        with autocast(self._precision, self._device):
             with explained(
                 self._model, f"running the forward of {self._workload.name} (step {number})", batch.args, batch.kwargs
             ):

@@ -8,11 +8,12 @@ from statistics import median
 import torch
 from torch import nn
 
+from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
 from skipgrad.models import Workload, fit
-from skipgrad.train import Settings, settle, train_trial
+from skipgrad.train import settle, train_trial
 
 EPOCHS, QUICK_EPOCHS, BATCH, RATE, WIDTH = 15, 5, 64, 0.1, 8
 GAP, RESIDUAL_BELOW, SHALLOW_BELOW = 20.0, 1.0, 5.0
@@ -41,7 +42,7 @@ def trained_error(net: str, seed: int, epochs: int, threads: Threads | None = No
     workload = workload_of(net)
     assert workload.data.size is not None
     steps = epochs * (workload.data.size // BATCH)
-    settings = Settings(
+    settings = Recipe(
         steps=steps, batch_size=BATCH, lr=RATE, seed=seed, warmup=1 / epochs, schedule="cosine", optimizer="sgd"
     )
     kept: list[nn.Module] = []

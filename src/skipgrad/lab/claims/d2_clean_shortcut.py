@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.finder import find
 from skipgrad.instrument.seeding import kept_random, seed_all
@@ -19,7 +20,7 @@ from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
 from skipgrad.ledger import watch
 from skipgrad.models import fit
 from skipgrad.race import final_loss
-from skipgrad.train import Settings, settle, train_trial
+from skipgrad.train import settle, train_trial
 
 SCALES = (1.0, 0.9, 0.7, 0.5)
 BLOCKS, WIDTH, STEPS, QUICK_STEPS, BATCH, RATE = 16, 32, 150, 60, 64, 1e-3
@@ -67,7 +68,7 @@ def shortcut_product(scale: float, seed: int, blocks: int = BLOCKS) -> float:
 def trained_loss(scale: float, seed: int, steps: int, threads: Threads | None = None) -> float:
     """Training loss at the end, on the digits; infinite when it diverged."""
     workload = fit(f"{__name__}:Chain", {"scale": scale}, "digits", batch_size=BATCH)
-    settings = Settings(steps, BATCH, "adam", RATE, seed)
+    settings = Recipe(steps, BATCH, "adam", RATE, seed)
     settle(workload, settings, threads)
     return final_loss(train_trial(workload, settings, threads=threads))
 
