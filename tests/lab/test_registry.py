@@ -38,6 +38,7 @@ def test_a_run_gives_the_verdict_with_everything_needed_to_repeat_it(monkeypatch
         tell("half way")
         return Outcome(tuple(Figure(s, True, {"x": s}) for s in seeds), "It holds.", f"quick={quick}")
 
+    assert "X1" not in CLAIMS
     monkeypatch.setitem(CLAIMS._entries, "X1", Claim("X1", "t", "s.", "a", "c", experiment))
     verdict = run_claim("x1", quick=True, seeds=[4, 5], tell=told.append)
     assert (verdict.claim, verdict.state, verdict.criterion, verdict.quick) == ("X1", "reproduced", "c", True)

@@ -62,7 +62,9 @@ class Check:
         )
 
 
-CHECKS: Registry[Check] = Registry("check")
+CHECKS: Registry[Check] = Registry(
+    "check", Check, home="skipgrad.diagnosis.checks", group="skipgrad.checks", key="code"
+)
 
 
 def found(

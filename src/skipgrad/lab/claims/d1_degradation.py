@@ -11,6 +11,7 @@ from torch import nn
 from skipgrad.core.units import number
 from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
+from skipgrad.lab.registry import CLAIMS
 from skipgrad.models import Workload, fit
 from skipgrad.train import Settings, settle, train_trial
 
@@ -94,3 +95,4 @@ CLAIM = Claim(
     duration="about three minutes",
     trains=True,
 )
+CLAIMS.register(CLAIM.id, CLAIM)
