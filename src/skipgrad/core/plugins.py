@@ -65,14 +65,19 @@ def _folders(home: str) -> list[str]:
 
 
 @cache
-def _all_points() -> metadata.EntryPoints:
-    """Read once: it opens a file of every installed package."""
-    return metadata.entry_points()
+def _ours() -> tuple[metadata.EntryPoint, ...]:
+    """The entry points of installed packages in groups of ours. Read once: it opens a file of every package."""
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for package in metadata.distributions():
+        if "[skipgrad." in (package.read_text("entry_points.txt") or ""):
+            found.setdefault(package.name, [p for p in package.entry_points if p.group.startswith("skipgrad.")])
+    return tuple(point for several in found.values() for point in several)
 
 
 def points(group: str) -> list[metadata.EntryPoint]:
     """The entry points of a group, by package and name."""
-    return sorted(_all_points().select(group=group), key=lambda point: (package_of(point), point.name))
+    mine = (point for point in _ours() if point.group == group)
+    return sorted(mine, key=lambda point: (package_of(point), point.name))
 
 
 def package_of(point: metadata.EntryPoint) -> str:
