@@ -17,6 +17,7 @@ CLAIM = Claim("D1", "Deeper is worse", "More layers, more error.", "20 % by 1", 
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the experiments by one that notes what was asked."""
     seen: list[Any] = []
+    assert len(CLAIMS)  # filled before it is replaced
 
     def run_claim(id: str, *, quick: bool, tell: Any, threads: Any) -> Verdict:
         seen.append((id, quick))

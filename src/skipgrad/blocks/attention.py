@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skipgrad.blocks.registry import enter
 from skipgrad.core import BadInput
 
 
@@ -33,3 +36,6 @@ class CausalSelfAttention(nn.Module):
         q, k, v = self.qkv(x).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(mixed.transpose(1, 2).reshape(n, t, d))
+
+
+enter("attention", partial(CausalSelfAttention, 8, 2), [(2, 5, 8)], [(2, 5, 8)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipgrad.blocks.norms import norm2d
+from skipgrad.blocks.norms import NORMS, norm2d
+from skipgrad.blocks.registry import HALF, IMAGE, enter
 from skipgrad.blocks.shortcut import make_shortcut
 
 
@@ -46,3 +49,8 @@ class BottleneckBlock(nn.Module):
         branch = F.relu(self.norm2(self.conv2(branch)))
         branch = self.norm3(self.conv3(branch))
         return F.relu(branch + self.shortcut(x))
+
+
+for _norm in NORMS:
+    enter(f"bottleneck-{_norm}", partial(BottleneckBlock, 4, 8, 2, norm=_norm), [IMAGE], [HALF])
+enter("bottleneck-pad", partial(BottleneckBlock, 4, 8, 2, shortcut="pad"), [IMAGE], [HALF])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipgrad.blocks.norms import norm2d
+from skipgrad.blocks.norms import NORMS, norm2d
+from skipgrad.blocks.registry import IMAGE, enter
 
 
 class DenseLayer(nn.Module):
@@ -27,3 +30,7 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.conv(F.relu(self.norm(x)))], dim=1)
+
+
+for _norm in NORMS:
+    enter(f"dense-{_norm}", partial(DenseLayer, 4, 3, norm=_norm), [IMAGE], [(2, 7, 8, 8)])

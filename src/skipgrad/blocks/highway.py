@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from skipgrad.blocks.registry import enter
 
 
 class HighwayLayer(nn.Module):
@@ -26,3 +30,6 @@ class HighwayLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.gate(x))
         return gate * F.relu(self.transform(x)) + (1 - gate) * x
+
+
+enter("highway", partial(HighwayLayer, 6), [(2, 6)], [(2, 6)])

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 from torch import nn
 
-from skipgrad.blocks.attention import CausalSelfAttention
-from skipgrad.blocks.bottleneck import BottleneckBlock
-from skipgrad.blocks.dense import DenseLayer
-from skipgrad.blocks.highway import HighwayLayer
-from skipgrad.blocks.residual import BasicBlock, PlainBlock, PreActBlock
-from skipgrad.blocks.transformer import FeedForward, TransformerBlock
-from skipgrad.blocks.unet import DoubleConv, DownBlock, UpBlock
 from skipgrad.core import Registry
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -29,34 +23,15 @@ class BlockEntry:
     """
 
     make: Callable[[], nn.Module]
-    inputs: tuple[tuple[int, ...], ...]
-    outputs: tuple[tuple[int, ...], ...]
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
 
 
-BLOCKS: Registry[BlockEntry] = Registry("block")
+BLOCKS: Registry[BlockEntry] = Registry("block", BlockEntry, home="skipgrad.blocks", group="skipgrad.blocks")
+
+IMAGE, HALF = (2, 4, 8, 8), (2, 8, 4, 4)  # shapes of the small examples: as it comes, and downsampled
 
 
-def _enter(name: str, make: Callable[[], nn.Module], inputs: object, outputs: object) -> None:
-    BLOCKS.register(name, BlockEntry(make, tuple(inputs), tuple(outputs)))  # type: ignore[arg-type]
-
-
-_IMAGE, _HALF = (2, 4, 8, 8), (2, 8, 4, 4)
-for _norm in ("batch", "group", "layer", "none"):
-    _enter(f"plain-{_norm}", partial(PlainBlock, 4, 8, 2, norm=_norm), [_IMAGE], [_HALF])
-    _enter(f"basic-{_norm}", partial(BasicBlock, 4, 8, 2, norm=_norm), [_IMAGE], [_HALF])
-    _enter(f"preact-{_norm}", partial(PreActBlock, 4, 8, 2, norm=_norm), [_IMAGE], [_HALF])
-    _enter(f"bottleneck-{_norm}", partial(BottleneckBlock, 4, 8, 2, norm=_norm), [_IMAGE], [_HALF])
-    _enter(f"dense-{_norm}", partial(DenseLayer, 4, 3, norm=_norm), [_IMAGE], [(2, 7, 8, 8)])
-_enter("basic-identity", partial(BasicBlock, 4, 4, shortcut="identity"), [_IMAGE], [_IMAGE])
-_enter("basic-projection", partial(BasicBlock, 4, 8, 2, shortcut="projection"), [_IMAGE], [_HALF])
-_enter("preact-projection", partial(PreActBlock, 4, 8, 2, shortcut="projection"), [_IMAGE], [_HALF])
-_enter("bottleneck-pad", partial(BottleneckBlock, 4, 8, 2, shortcut="pad"), [_IMAGE], [_HALF])
-_enter("highway", partial(HighwayLayer, 6), [(2, 6)], [(2, 6)])
-_enter("attention", partial(CausalSelfAttention, 8, 2), [(2, 5, 8)], [(2, 5, 8)])
-_enter("feed-forward", partial(FeedForward, 8), [(2, 5, 8)], [(2, 5, 8)])
-_enter("transformer-preln", partial(TransformerBlock, 8, 2, norm_first=True), [(2, 5, 8)], [(2, 5, 8)])
-_enter("transformer-postln", partial(TransformerBlock, 8, 2, norm_first=False), [(2, 5, 8)], [(2, 5, 8)])
-_enter("double-conv", partial(DoubleConv, 4, 8), [_IMAGE], [(2, 8, 8, 8)])
-_enter("unet-down", partial(DownBlock, 4, 8), [_IMAGE], [(2, 8, 8, 8), (2, 8, 4, 4)])
-_enter("unet-up", partial(UpBlock, 8, 4, 4), [_HALF, _IMAGE], [_IMAGE])
-_enter("unet-up-without", partial(UpBlock, 8, 4, 4), [_HALF], [_IMAGE])
+def enter(name: str, make: Callable[[], nn.Module], inputs: Iterable[Shape], outputs: Iterable[Shape]) -> None:
+    """Registers a block with its small example."""
+    BLOCKS.register(name, BlockEntry(make, tuple(inputs), tuple(outputs)))

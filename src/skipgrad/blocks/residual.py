@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipgrad.blocks.norms import norm2d
+from skipgrad.blocks.norms import NORMS, norm2d
+from skipgrad.blocks.registry import HALF, IMAGE, enter
 from skipgrad.blocks.shortcut import make_shortcut
 
 
@@ -88,3 +91,12 @@ class PreActBlock(nn.Module):
         active = F.relu(self.norm1(x))
         branch = self.conv2(F.relu(self.norm2(self.conv1(active))))
         return branch + self.shortcut(active if self.reshapes else x)
+
+
+for _norm in NORMS:
+    enter(f"plain-{_norm}", partial(PlainBlock, 4, 8, 2, norm=_norm), [IMAGE], [HALF])
+    enter(f"basic-{_norm}", partial(BasicBlock, 4, 8, 2, norm=_norm), [IMAGE], [HALF])
+    enter(f"preact-{_norm}", partial(PreActBlock, 4, 8, 2, norm=_norm), [IMAGE], [HALF])
+enter("basic-identity", partial(BasicBlock, 4, 4, shortcut="identity"), [IMAGE], [IMAGE])
+enter("basic-projection", partial(BasicBlock, 4, 8, 2, shortcut="projection"), [IMAGE], [HALF])
+enter("preact-projection", partial(PreActBlock, 4, 8, 2, shortcut="projection"), [IMAGE], [HALF])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipgrad.blocks.attention import CausalSelfAttention
+from skipgrad.blocks.registry import enter
 
 
 class FeedForward(nn.Module):
@@ -50,3 +53,8 @@ class TransformerBlock(nn.Module):
             return x + self.feed_forward(self.norm2(x))
         x = self.norm1(x + self.attention(x))
         return self.norm2(x + self.feed_forward(x))
+
+
+enter("feed-forward", partial(FeedForward, 8), [(2, 5, 8)], [(2, 5, 8)])
+enter("transformer-preln", partial(TransformerBlock, 8, 2, norm_first=True), [(2, 5, 8)], [(2, 5, 8)])
+enter("transformer-postln", partial(TransformerBlock, 8, 2, norm_first=False), [(2, 5, 8)], [(2, 5, 8)])

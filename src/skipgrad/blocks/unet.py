@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipgrad.blocks.norms import norm2d
+from skipgrad.blocks.registry import HALF, IMAGE, enter
 from skipgrad.core import BadInput
 
 
@@ -78,3 +81,9 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         return self.convs(torch.cat([x, x[:, : self.skip_channels] if features is None else features], dim=1))
+
+
+enter("double-conv", partial(DoubleConv, 4, 8), [IMAGE], [(2, 8, 8, 8)])
+enter("unet-down", partial(DownBlock, 4, 8), [IMAGE], [(2, 8, 8, 8), (2, 8, 4, 4)])
+enter("unet-up", partial(UpBlock, 8, 4, 4), [HALF, IMAGE], [IMAGE])
+enter("unet-up-without", partial(UpBlock, 8, 4, 4), [HALF], [IMAGE])

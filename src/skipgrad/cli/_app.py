@@ -6,13 +6,12 @@ from cyclopts import App
 
 from skipgrad._version import __version__
 from skipgrad.cli import boost, check, export, find, lab, report, watch
+from skipgrad.cli._options import OWN
 from skipgrad.cli._terminal import Answer
+from skipgrad.models import DATA, LIBRARIES
 
-EPILOGUE = (
-    "MODEL is torchvision:resnet50, timm:…, transformers:gpt2, smp:Unet, diffusers:…, skipgrad:plain56, "
-    "package.module:callable or file.py:callable. "
-    "DATA is digits, shapes, text, cifar10:DIR, imagefolder:DIR, package.module:callable or file.py:callable."
-)
+_OWN = " or ".join(OWN)
+EPILOGUE = f"MODEL is {', '.join(LIBRARIES.refs)}, {_OWN}. DATA is {', '.join(DATA.refs)}, {_OWN}."
 
 
 def make_app() -> App:

@@ -11,13 +11,15 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cyclopts import CycloptsError
 
 from skipgrad.cli._app import make_app
 from skipgrad.cli._terminal import say, words
 from skipgrad.core.errors import SkipgradError
+from skipgrad.core.plugins import LeftOut
 
 MENDABLE, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
@@ -42,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # asked, and would break the progress display in two. Whoever wants them has `python -W`, which wins.
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
+            warnings.simplefilter("always", LeftOut)  # what was left out of another package is said, once
+            warnings.showwarning = _shown(warnings.showwarning)
             status = make_app()(list(given))
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
@@ -79,6 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return MENDABLE
     except Exception as error:  # noqa: BLE001 – the last edge: what gets here is a bug of ours and is reported as one
         return _bug(error)
+
+
+def _shown(other: Callable[..., None]) -> Callable[..., None]:
+    """``warnings.showwarning`` that says in our words what was left out of another package."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, LeftOut):
+            say(str(message))
+        else:
+            other(message, category, *where, **more)
+
+    return show
 
 
 def _bug(error: Exception) -> int:

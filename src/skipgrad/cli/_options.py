@@ -10,6 +10,9 @@ from cyclopts import Parameter
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.recipe import Recipe
+from skipgrad.models import DATA
+
+OWN = ("package.module:callable", "file.py:callable")  # a model, or data, of the user's
 
 
 def flag(text: str) -> Parameter:
@@ -18,9 +21,7 @@ def flag(text: str) -> Parameter:
 
 
 ModelRef = Annotated[str, Parameter(help="the model: LIBRARY:NAME, package.module:callable or file.py:callable")]
-DataRef = Annotated[
-    str, Parameter(help="digits, shapes, text, cifar10:DIR, imagefolder:DIR, package.module:callable, file.py:callable")
-]
+DataRef = Annotated[str, Parameter(help=", ".join((*DATA.refs, *OWN)))]
 ModelArgs = Annotated[
     list[str] | None,
     Parameter(

@@ -126,14 +126,16 @@ def show_cures(cures: Sequence[Cure], console: Console) -> None:
         console.print(Text(f"\nto apply {cures[0].remedy}:\n{indent(cures[0].lines, '    ')}"))
 
 
-def show_claims(claims: Sequence[Claim], console: Console) -> None:
-    """Prints what the lab can test."""
+def show_claims(claims: Sequence[Claim], console: Console, left_out: Sequence[str] = ()) -> None:
+    """Prints what the lab can test, and what of other packages it does without."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("claim", "what it says", "takes"):
         table.add_column(name, no_wrap=name == "claim")
     for c in claims:
         table.add_row(*map(Text, (c.id, f"{c.title}: {c.statement}", c.duration)))
     console.print(table)
+    for note in left_out:
+        console.print(Text(note))
 
 
 def show_verdict(claim: Claim, verdict: Verdict, console: Console) -> None:

@@ -13,8 +13,9 @@ from cyclopts.validators import Number
 from skipgrad.cli._options import Json
 from skipgrad.cli._terminal import SCHEMA, print_json, stdout_is_ours
 from skipgrad.cli.report import RunPath, run_file
+from skipgrad.writers import WRITERS
 
-To = Annotated[str, Parameter(help="csv, parquet, tensorboard, wandb (offline) or mlflow (a local SQLite file)")]
+To = Annotated[str, Parameter(help=f"{', '.join(WRITERS.refs)}; nothing is sent anywhere")]
 Out = Annotated[Path, Parameter(help="the folder to write to")]
 TrialId = Annotated[
     int | None, Parameter(validator=Number(gte=0), help="which trial; the patient's measured one when not given")
@@ -25,7 +26,7 @@ _QUIET = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "MLFLOW_DIS
 
 
 def export(run: RunPath, /, *, to: To, out: Out, trial: TrialId = None, json: Json = False) -> int:
-    """Write a RUN as tables, or for TensorBoard, Weights & Biases or MLflow."""
+    """Write a RUN as tables, or for another tool."""
     # Deferred: the other tools' libraries are imported only when they are asked for. See README.md here.
     from skipgrad.store import read_run
     from skipgrad.writers.export import export as write

@@ -31,7 +31,7 @@ def lab(
             fields = ("id", "title", "statement", "anchor", "criterion", "duration")
             print_json({"schema": SCHEMA, "claims": [{f: getattr(c, f) for f in fields} for c in known]})
         else:
-            show_claims(known, console)
+            show_claims(known, console, CLAIMS.notes)
         return 0
     with progress() as show, stdout_is_ours(), Chooser(threads) as chooser:
         verdicts = [

@@ -1,7 +1,6 @@
 """Diagnosis: what the measurements of a training run say is wrong, in numbers. Imports no torch."""
 
-from skipgrad.diagnosis._check import Check
-from skipgrad.diagnosis._diagnose import diagnose, explain, worst
-from skipgrad.diagnosis.checks import CHECKS
+from skipgrad.diagnosis._check import CHECKS, Check
+from skipgrad.diagnosis._diagnose import diagnose, explain
 
-__all__ = ["CHECKS", "Check", "diagnose", "explain", "worst"]
+__all__ = ["CHECKS", "Check", "diagnose", "explain"]

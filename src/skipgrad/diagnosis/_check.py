@@ -43,11 +43,6 @@ class Check:
     explanation: str
     judge: Callable[[Measurements], Verdict]
 
-    @property
-    def page(self) -> str:
-        """Its page in the documentation, relative to ``docs/``."""
-        return f"checks/{self.code}.md"
-
     def __call__(self, measured: Measurements) -> Finding:
         verdict = self.judge(measured)
         return Finding(
@@ -62,7 +57,9 @@ class Check:
         )
 
 
-CHECKS: Registry[Check] = Registry("check")
+CHECKS: Registry[Check] = Registry(
+    "check", Check, home="skipgrad.diagnosis.checks", group="skipgrad.checks", key="code"
+)
 
 
 def found(

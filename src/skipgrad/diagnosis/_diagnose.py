@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from skipgrad import store
 from skipgrad.core import BadInput, Finding, Measurements
-from skipgrad.core.run import SEVERITIES, Severity
-from skipgrad.diagnosis.checks import CHECKS
+from skipgrad.diagnosis._check import CHECKS
 
 
 def diagnose(source: Any) -> tuple[Finding, ...]:
@@ -19,7 +17,8 @@ def diagnose(source: Any) -> tuple[Finding, ...]:
         source: a `Measurements`, anything with ``.measurements()`` (a ledger, a `Run`), or the path of a run file.
 
     Returns:
-        One finding per registered check, in order of code; look at ``state`` before ``severity``.
+        One finding per registered check, in order of code, those of other packages last; look at ``state`` before
+        ``severity``.
 
     Raises:
         BadInput: a source of another kind.
@@ -30,7 +29,7 @@ def diagnose(source: Any) -> tuple[Finding, ...]:
     ['not applicable', 'skipped']
     """
     measured = _measurements(source)
-    return tuple(check(measured) for _, check in sorted(CHECKS.items()))
+    return tuple(check(measured) for _, check in CHECKS.items())
 
 
 def explain(code: str) -> str:
@@ -40,12 +39,6 @@ def explain(code: str) -> str:
         UnknownName: no check has this code.
     """
     return CHECKS.get(code).explanation
-
-
-def worst(findings: Iterable[Finding]) -> Severity | None:
-    """The highest severity among the findings that were found; None when none was."""
-    ranks = [SEVERITIES.index(f.severity) for f in findings if f.state == "found"]
-    return SEVERITIES[max(ranks)] if ranks else None
 
 
 def _measurements(source: Any) -> Measurements:

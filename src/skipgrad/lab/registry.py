@@ -9,11 +9,8 @@ from skipgrad.core.errors import BadInput
 from skipgrad.core.registry import Registry
 from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Progress, Tell, Verdict, state_of
-from skipgrad.lab.claims import a1_gradient, a2_layer_table, d1_degradation, d2_clean_shortcut
 
-CLAIMS: Registry[Claim] = Registry("claim")
-for _claim in (a1_gradient.CLAIM, a2_layer_table.CLAIM, d1_degradation.CLAIM, d2_clean_shortcut.CLAIM):
-    CLAIMS.register(_claim.id, _claim)
+CLAIMS: Registry[Claim] = Registry("claim", Claim, home="skipgrad.lab.claims", group="skipgrad.claims", key="id")
 
 
 def run_claim(
@@ -27,7 +24,7 @@ def run_claim(
     """Runs the experiment of a claim.
 
     Args:
-        id: of the claim, e.g. ``"D1"``; lower case will do.
+        id: of the claim, e.g. ``"D1"``; lower case will do (ids are in capitals).
         quick: a shorter version, whose criterion is the same; it may answer that it cannot tell.
         seeds: instead of the claim's own.
         tell: called with a `Progress` as the experiment goes on.

@@ -5,36 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from skipgrad.core import BadInput, UnknownName
-from skipgrad.models.libraries import (
-    builtin,
-    diffusers_,
-    local,
-    monai_,
-    smp_,
-    timm_,
-    torchvision_,
-    transformers_,
-)
+from skipgrad.models.libraries import local
+from skipgrad.models.libraries.registry import LIBRARIES
 from skipgrad.models.nets import look_up
 from skipgrad.models.source import ModelSource
-
-LIBRARIES = {
-    "skipgrad": builtin.resolve,
-    "torchvision": torchvision_.resolve,
-    "timm": timm_.resolve,
-    "transformers": transformers_.resolve,
-    "diffusers": diffusers_.resolve,
-    "smp": smp_.resolve,
-    "monai": monai_.resolve,
-}
 
 
 def resolve_model(ref: str, args: dict[str, Any] | None = None) -> ModelSource:
     """Resolves a reference to a model; nothing is built and nothing downloaded.
 
     Args:
-        ref: ``torchvision:resnet50``, ``timm:…``, ``transformers:gpt2``, ``diffusers:…``, ``smp:Unet``, ``monai:UNet``,
-            ``skipgrad:plain56``, ``package.module:callable`` or ``file.py:callable``.
+        ref: a name behind the prefix of a library of `LIBRARIES` (``torchvision:resnet50``, ``skipgrad:plain56``),
+            ``package.module:callable`` or ``file.py:callable``.
         args: arguments of its constructor.
 
     Raises:
@@ -52,7 +34,7 @@ def resolve_model(ref: str, args: dict[str, Any] | None = None) -> ModelSource:
             todo=_hint(ref.strip(":")),
         )
     if prefix in LIBRARIES:
-        return LIBRARIES[prefix](ref, name, args)
+        return LIBRARIES.get(prefix).resolve(ref, name, args)
     return local.resolve(ref, args, tuple(LIBRARIES))
 
 

@@ -47,6 +47,9 @@ class ModelSource:
         extra: whatever its library needs to remember.
         least: smallest side of an image that makes sense, where the layers' strides do not show it.
         as_segmentation: the same model with a head for masks, where its library has one and this is another.
+        keywords: under which names the forward takes images (``"image"``) and token ids (``"text"``); what is not
+            named there is its first positional argument.
+        for_vocabulary: what else has to be set for a vocabulary of this size, ``(source, size)`` → arguments.
     """
 
     ref: str
@@ -63,6 +66,8 @@ class ModelSource:
     extra: Any = None
     least: int = 1
     as_segmentation: Callable[[], ModelSource] | None = None
+    keywords: Mapping[Literal["image", "text"], str] = field(default_factory=dict)
+    for_vocabulary: Callable[[ModelSource, int], dict[str, Any]] | None = None
 
     def build(self) -> nn.Module:
         """A new module, weights drawn from torch's global generator; under ``torch.device("meta")``, without any.
@@ -109,6 +114,11 @@ class ModelSource:
                     todo="give positive sizes, batch first: 1,3,224,224",
                 )
         return self.inputs(self, input_shape, device)
+
+    def inputs_of(self, modality: Literal["image", "text"], x: torch.Tensor) -> Inputs:
+        """A batch of images or token ids as inputs ``(args, kwargs)`` of the forward."""
+        name = self.keywords.get(modality)
+        return ((x,), {}) if name is None else ((), {name: x})
 
     def with_args(self, **more: Any) -> ModelSource:
         """The same model with other constructor arguments."""

@@ -16,6 +16,7 @@ from skipgrad.instrument.wrappers import locate, strip_call
 from skipgrad.remedies.bridges import REGISTERED, Bridge, Shortcuts, build, mark, projection, unmark
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Check, Edit, Left, Verification
+from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.run import call
 
 
@@ -274,3 +275,6 @@ def _neighbour(*modules: nn.Module) -> torch.Tensor:
             if parameter.is_floating_point():
                 return parameter
     return torch.empty(())
+
+
+REMEDIES.register("add-skips", AddSkips(), rank=3)

@@ -11,6 +11,7 @@ from skipgrad.core.graph import SkipGraph
 from skipgrad.ledger import watch
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Edit
+from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.steering import Steering, clip, modules_by_skip
 
 _LINES = """\
@@ -69,3 +70,6 @@ class GradientScaling(Remedy):
             _LINES,
             lambda plan, model: Steering(plan, model, graph, modules, Evening(power), watch),
         )
+
+
+REMEDIES.register("gradient-scaling", GradientScaling(), rank=4)

@@ -19,6 +19,7 @@ from skipgrad.remedies.branches import branch_ends, stops_factor
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, measurements_of, refusal
 from skipgrad.remedies.records import Check, Edit, Left, Verification
+from skipgrad.remedies.registry import REMEDIES
 
 LOWEST, HIGHEST = 1e-3, 1e3
 # What verify calls calibrated: every branch within a quarter of its target.
@@ -206,3 +207,6 @@ def calibrate(
             applied.undo()
         raise
     return done
+
+
+REMEDIES.register("skip-calibration", SkipCalibration(), rank=2)

@@ -15,6 +15,7 @@ from skipgrad.remedies.branches import branch_ends, stops_zero
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, measurements_of, refusal
 from skipgrad.remedies.records import Check, Edit, Verification
+from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.run import call
 
 _LINES = """\
@@ -157,3 +158,6 @@ def _leaf(module: nn.Module) -> bool:
 
 def _check(what: str, ok: bool, residual: float, reason: str = "") -> Check:
     return Check(what, "passed" if ok else "failed", residual, reason)
+
+
+REMEDIES.register("zero-init", ZeroInit(), rank=1)

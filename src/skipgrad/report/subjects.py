@@ -22,11 +22,10 @@ class Subject:
 
     Attributes:
         who: ``"patient"`` or ``"cured by add-skips"``.
-        graph: its skips and layers; made up from the rows when the run has none.
+        graph: its skips and layers; empty when the run has none.
         skips: its ledger rows.
         layers: its layer rows.
         rate: learning rate of the measured trial; None when unknown.
-        has_graph: False for a made-up graph.
     """
 
     who: str

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.registry import nearest
 from skipgrad.core.run import Measurements, Run
 from skipgrad.writers.base import RowWriter
-
-# Kind -> (module, class, whether it keeps a config). Modules, not classes: a library is imported when it is asked for.
-_HOMES = {
-    "csv": ("tables", "CsvWriter", False),
-    "parquet": ("tables", "ParquetWriter", False),
-    "tensorboard": ("tensorboard", "TensorBoardWriter", False),
-    "wandb": ("wandb", "WandbWriter", True),
-    "mlflow": ("mlflow", "MlflowWriter", True),
-}
-KINDS = tuple(_HOMES)
+from skipgrad.writers.registry import WRITERS
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,7 @@ def export(run: Run, to: str, out: str | Path, trial: int | None = None) -> Expo
 
     Args:
         run: the run.
-        to: one of `KINDS`.
+        to: a kind of `WRITERS`.
         out: the folder to write to.
         trial: the trial's id; the patient's measured one when None.
 
@@ -47,8 +36,9 @@ def export(run: Run, to: str, out: str | Path, trial: int | None = None) -> Expo
         MissingExtra: the library it needs is not installed.
         OutputError: the folder holds such an export already, or cannot be written.
     """
-    if to not in _HOMES:
-        raise BadInput("exporting a run", where="--to", received=repr(to), todo=nearest(to, _HOMES))
+    if to not in WRITERS:
+        todo = "; ".join((nearest(to, WRITERS), *WRITERS.notes))
+        raise BadInput("exporting a run", where="--to", received=repr(to), todo=todo)
     known = tuple(t.id for t in run.trials)
     if trial is None:
         measured = [t.id for t in run.trials if t.measured and t.remedy is None]
@@ -74,12 +64,11 @@ def _counted(trial: int, rows: Measurements) -> Exported:
 
 
 def _writer(to: str, out: str | Path, run: Run, trial: int) -> RowWriter:
-    module, name, configured = _HOMES[to]
-    kind: type[Any] = getattr(importlib.import_module(f"skipgrad.writers.{module}"), name)
-    if not configured:
-        return kind(out)
+    entry = WRITERS.get(to)
+    if not entry.keeps_config:
+        return entry.make(out)
     record = next((t for t in run.trials if t.id == trial), None)
     config = {k: v for k, v in run.meta.items() if k != "report"}
     if record is not None:
         config |= {"trial": trial, "remedy": record.remedy, "rate": record.rate, "seed": record.seed}
-    return kind(out, name=f"{run.meta.get('model', 'model')} trial {trial}", config=config)
+    return entry.make(out, name=f"{run.meta.get('model', 'model')} trial {trial}", config=config)

@@ -1,4 +1,4 @@
-"""MLflow: metrics of a run, in a local SQLite file unless you name another store."""
+"""``mlflow``: metrics of a run, in a local SQLite file unless you name another store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from skipgrad.core.errors import OutputError
 from skipgrad.core.extras import wanted
 from skipgrad.core.run import LayerRow, LossPoint, SkipRow
 from skipgrad.writers.base import RowWriter
+from skipgrad.writers.registry import WRITERS, WriterEntry
 from skipgrad.writers.scalars import scalars
 
 with wanted("mlflow", "importing skipgrad.writers.mlflow"):
@@ -120,3 +121,6 @@ class MlflowWriter(RowWriter):
                 received=f"{type(error).__name__}: {str(error).splitlines()[0]}",
                 todo="pass a folder that can be written, or the address of a store that answers",
             ) from error
+
+
+WRITERS.register("mlflow", WriterEntry(MlflowWriter, "mlflow", "mlflow-skinny", keeps_config=True))

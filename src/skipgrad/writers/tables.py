@@ -1,4 +1,4 @@
-"""CSV and Parquet: a table each of skips, layers and losses, with the records' field names as columns."""
+"""``csv``, ``parquet``: a table each of skips, layers and losses, with the records' field names as columns."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import polars
 from skipgrad.core.errors import OutputError
 from skipgrad.core.run import LayerRow, LossPoint, SkipRow
 from skipgrad.writers.base import RowWriter
+from skipgrad.writers.registry import WRITERS, WriterEntry
 
 _TYPES = {"int": polars.Int64, "float": polars.Float64, "str": polars.String, "bool": polars.Boolean}
 RECORDS: dict[str, type[Any]] = {"skips": SkipRow, "layers": LayerRow, "losses": LossPoint}
@@ -135,3 +136,7 @@ class ParquetWriter(_Tables):
         except OSError as error:
             raise self._unwritable(error) from error
         self._rows.clear()
+
+
+WRITERS.register("csv", WriterEntry(CsvWriter))
+WRITERS.register("parquet", WriterEntry(ParquetWriter))

@@ -1,4 +1,4 @@
-"""TensorBoard: one scalar for every figure of every skip and layer, by TensorBoard's own writer, without torch."""
+"""``tensorboard``: one scalar for every figure of every skip and layer, by TensorBoard's own writer, without torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from skipgrad.core.errors import OutputError
 from skipgrad.core.extras import wanted
 from skipgrad.core.run import LayerRow, LossPoint, SkipRow
 from skipgrad.writers.base import RowWriter
+from skipgrad.writers.registry import WRITERS, WriterEntry
 from skipgrad.writers.scalars import scalars
 
 with wanted("tensorboard", "importing skipgrad.writers.tensorboard"), warnings.catch_warnings():
@@ -96,3 +97,6 @@ def _opened(out: Path) -> EventFileWriter:
             received=f"{type(error).__name__}: {error.strerror or error}",
             todo="pass a folder that can be written",
         ) from error
+
+
+WRITERS.register("tensorboard", WriterEntry(TensorBoardWriter, "tensorboard", "tensorboard"))

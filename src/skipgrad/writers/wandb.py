@@ -1,4 +1,4 @@
-"""Weights & Biases, offline: a run in a folder, which ``wandb sync`` uploads if and when you want it."""
+"""``wandb``: Weights & Biases, offline: a run in a folder, which ``wandb sync`` uploads if and when you want it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from skipgrad.core.errors import OutputError
 from skipgrad.core.extras import wanted
 from skipgrad.core.run import LayerRow, LossPoint, SkipRow
 from skipgrad.writers.base import RowWriter
+from skipgrad.writers.registry import WRITERS, WriterEntry
 from skipgrad.writers.scalars import scalars
 
 with wanted("wandb", "importing skipgrad.writers.wandb"):
@@ -97,3 +98,6 @@ def _axis(run: wandb.Run) -> None:
     run.define_metric(STEP)
     for name in ("skip.*", "layer.*", "loss", "seconds"):
         run.define_metric(name, step_metric=STEP)
+
+
+WRITERS.register("wandb", WriterEntry(WandbWriter, "wandb", "wandb", keeps_config=True))

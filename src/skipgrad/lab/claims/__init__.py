@@ -1,1 +1,1 @@
-"""One file a claim."""
+"""One file a claim; each registers itself in `CLAIMS`, which imports them when it is first looked into."""

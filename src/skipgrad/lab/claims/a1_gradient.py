@@ -13,6 +13,7 @@ from skipgrad.core.units import number
 from skipgrad.finder import find
 from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
+from skipgrad.lab.registry import CLAIMS
 from skipgrad.ledger import watch
 
 BOUND = 1e-10
@@ -153,3 +154,4 @@ CLAIM = Claim(
     f"‖S‖, ‖B‖, ‖S+B‖ (relative) and cos(S, B) within {BOUND:g} of torch.autograd.grad in float64, at every skip",
     experiment,
 )
+CLAIMS.register(CLAIM.id, CLAIM)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from skipgrad.core.units import number
 from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
+from skipgrad.lab.registry import CLAIMS
 from skipgrad.models import resolve_model
 from skipgrad.probes.table import GradientTable, Residual, gradient_table
 from skipgrad.probes.table.default import lived_in
@@ -176,3 +177,4 @@ CLAIM = Claim(
     f"within {BOUND:g} in evaluation mode and off by {APART:g} or more in training mode, at every batch norm",
     experiment,
 )
+CLAIMS.register(CLAIM.id, CLAIM)

@@ -12,6 +12,7 @@ from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
+from skipgrad.lab.registry import CLAIMS
 from skipgrad.models import Workload, fit
 from skipgrad.train import settle, train_trial
 
@@ -95,3 +96,4 @@ CLAIM = Claim(
     duration="about three minutes",
     trains=True,
 )
+CLAIMS.register(CLAIM.id, CLAIM)

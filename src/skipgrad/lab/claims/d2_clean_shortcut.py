@@ -17,6 +17,7 @@ from skipgrad.finder import find
 from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Figure, Outcome, Progress, Tell
+from skipgrad.lab.registry import CLAIMS
 from skipgrad.ledger import watch
 from skipgrad.models import fit
 from skipgrad.race import final_loss
@@ -118,3 +119,4 @@ CLAIM = Claim(
     duration="about ten seconds",
     trains=True,
 )
+CLAIMS.register(CLAIM.id, CLAIM)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skipgrad.core import DataError
+from skipgrad.models.data.registry import DATA, DataEntry
 from skipgrad.models.data.source import DataSource
 
 _RECORD = 1 + 3 * 32 * 32
@@ -72,3 +73,6 @@ def load(ref: str, where: str) -> DataSource:
 
     about = f"{len(pixels):,} training images of CIFAR-10, 32×32 pixels, ten classes, standardised by channel"
     return DataSource(ref, "classification", len(pixels), gather, (3, 32, 32), 10, about)
+
+
+DATA.register("cifar10", DataEntry(load, "cifar10:DIR"))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from skipgrad.core.extras import wanted
+from skipgrad.models.data.registry import DATA, DataEntry
 from skipgrad.models.data.source import DataSource, from_tensors, standardise
 
 
@@ -23,3 +24,6 @@ def load(ref: str = "digits") -> DataSource:
     y = torch.tensor(raw["target"], dtype=torch.long)
     about = f"{len(x):,} handwritten digits of 8×8 pixels in ten classes (scikit-learn)"
     return from_tensors(ref, "classification", x, y, classes=10, about=about)
+
+
+DATA.register("digits", DataEntry(load, "digits", extra="data", package="scikit-learn"))

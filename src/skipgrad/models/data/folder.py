@@ -15,6 +15,7 @@ from torch import Tensor
 
 from skipgrad.core import DataError
 from skipgrad.core.extras import wanted
+from skipgrad.models.data.registry import DATA, DataEntry
 from skipgrad.models.data.source import DataSource
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -107,3 +108,6 @@ def _pixels(path: Path, size: int, doing: str) -> np.ndarray:
             received=f"{type(error).__name__}: {error}",
             todo="remove the file; it is cut short or damaged",
         ) from error
+
+
+DATA.register("imagefolder", DataEntry(load, "imagefolder:DIR", extra="models", package="pillow"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skipgrad.models.data.registry import DATA, DataEntry
 from skipgrad.models.data.source import DataSource, from_tensors, standardise
 
 SIZE, COUNT = 32, 2048
@@ -45,3 +46,6 @@ def _masks(count: int, generator: torch.Generator) -> Tensor:
     inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
     core = (rows > top) & (rows < top + height - 1) & (columns > left) & (columns < left + width - 1)
     return (bar | disc | (inside & ~core)).float()
+
+
+DATA.register("shapes", DataEntry(load, "shapes"))

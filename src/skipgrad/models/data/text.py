@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skipgrad.core import DataError
+from skipgrad.models.data.registry import DATA, DataEntry
 from skipgrad.models.data.source import DataSource
 
 CONTEXT, LIMIT, VOCABULARY = 64, 1 << 20, 256
@@ -50,3 +51,6 @@ def load(ref: str = "text", context: int = CONTEXT, limit: int = LIMIT) -> DataS
     version = ".".join(map(str, sys.version_info[:3]))
     about = f"{size:,} bytes of the source of Python {version}'s standard library, in windows of {context} bytes"
     return DataSource(ref, "language model", size - context, gather, (context,), VOCABULARY, about)
+
+
+DATA.register("text", DataEntry(load, "text"))

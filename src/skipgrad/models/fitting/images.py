@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,7 +47,7 @@ def fit_images(source: ModelSource, data: DataSource, batch_size: int) -> Worklo
         x = _resized(_recoloured(x, channels), size)
         if data.task == "segmentation" and y.shape[-1] != size:
             y = F.interpolate(y[:, None].float(), size=(size, size), mode="nearest")[:, 0].long()
-        return Batch(*_as_inputs(source, x), y, len(x))
+        return Batch(*source.inputs_of("image", x), y, len(x))
 
     objective = losses.segmentation if data.task == "segmentation" else losses.classification
     name = f"{source.ref} on {data.ref}"
@@ -110,10 +108,10 @@ def _size(
             if real and size not in (max(native, least), 32, own):
                 continue  # with real weights each try costs; these are the likely ones
             tried = source.with_args(**{argument: size}) if argument and size != own else source
-            inputs = _as_inputs(tried, torch.empty((batch_size, channels, size, size), device="meta"))
+            inputs = tried.inputs_of("image", torch.empty((batch_size, channels, size, size), device="meta"))
             if real:
                 count = min(batch_size, 2)
-                inputs = _as_inputs(tried, torch.zeros((count, channels, size, size)))
+                inputs = tried.inputs_of("image", torch.zeros((count, channels, size, size)))
             try:
                 found = probe(tried, *inputs, doing, real=real)
             except ModelError as error:
@@ -199,13 +197,6 @@ def _resized(x: Tensor, size: int) -> Tensor:
     if x.shape[-1] == size and x.shape[-2] == size:
         return x
     return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=size < x.shape[-1])
-
-
-def _as_inputs(source: ModelSource, x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Images as the forward's inputs: by keyword for transformers."""
-    if source.ref.startswith("transformers:"):
-        return (), {"pixel_values": x}
-    return (x,), {}
 
 
 def check_batch(batch_size: int, data: DataSource) -> None:

@@ -57,9 +57,7 @@ def fit_text(source: ModelSource, data: DataSource, batch_size: int) -> Workload
         x, y = x[:, :context], y[:, :context]
         if two:
             return Batch((), {"input_ids": x[:, :half], "decoder_input_ids": x[:, half:]}, y[:, half:], len(x))
-        if source.ref.startswith("transformers:"):
-            return Batch((), {"input_ids": x}, y, len(x))
-        return Batch((x,), {}, y, len(x))
+        return Batch(*source.inputs_of("text", x), y, len(x))
 
     dummy = prepare(*[torch.zeros((batch_size, context), dtype=torch.long) for _ in range(2)])
     _check_output(source, data, dummy, doing)
@@ -72,7 +70,8 @@ def _vocabulary(source: ModelSource, data: DataSource, doing: str, said: list[st
     name = source.free("vocabulary")
     if name is not None and source.defaults.get("vocabulary") != data.classes:
         said.append(f"the model is built with {name}={data.classes}, one for each value of a byte")
-        source = source.with_args(**{name: data.classes}, **_special_tokens(source, data.classes))
+        more = source.for_vocabulary(source, data.classes) if source.for_vocabulary is not None else {}
+        source = source.with_args(**{name: data.classes}, **more)
     vocabulary = source.role("vocabulary") or first_embedding(source)
     if isinstance(vocabulary, int) and vocabulary < data.classes:
         raise DataError(
@@ -82,19 +81,6 @@ def _vocabulary(source: ModelSource, data: DataSource, doing: str, said: list[st
             todo=f"set it to {data.classes} or leave it out",
         )
     return source, vocabulary if isinstance(vocabulary, int) else data.classes
-
-
-def _special_tokens(source: ModelSource, vocabulary: int) -> dict[str, Any]:
-    """Tokens beyond the new vocabulary: padding would be an index error in the embedding, the others a warning."""
-    if not source.ref.startswith("transformers:"):
-        return {}
-    config = source.extra[0]({})
-    changed: dict[str, Any] = {}
-    for name, value in (("pad_token_id", 0), ("bos_token_id", None), ("eos_token_id", None)):
-        token = getattr(config, name, None)
-        if isinstance(token, int) and token >= vocabulary and name not in source.user_args:
-            changed[name] = value
-    return changed
 
 
 def _context(source: ModelSource, context: int, doing: str, said: list[str]) -> tuple[ModelSource, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.nets import look_up
 from skipgrad.models.source import Inputs, ModelSource, ids, image, roles_of, signature_of
 
@@ -40,3 +41,6 @@ def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> 
         return (ids(shape or (1, min(16, source.role("context"))), device, source.role("vocabulary")),), {}
     size = source.role("size") or _NATURAL_SIZE[source.extra.data]
     return (image(shape or (1, source.role("channels"), size, size), device),), {}
+
+
+LIBRARIES.register("skipgrad", Library(resolve, "skipgrad:plain56"))

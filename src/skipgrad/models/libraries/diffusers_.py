@@ -9,6 +9,7 @@ import torch
 
 from skipgrad.core import BadInput, UnknownName, nearest
 from skipgrad.models.libraries._extra import optional
+from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import Inputs, ModelSource, ids, image, roles_of, signature_of
 
 _UNTRAINABLE = (
@@ -86,3 +87,6 @@ def _shape(source: ModelSource, config: dict[str, Any]) -> tuple[int, ...]:
     if "3D" in source.kind:
         return (1, channels, 4, height, width)
     return (1, channels, height, width)
+
+
+LIBRARIES.register("diffusers", Library(resolve, "diffusers:UNet2DModel", extra="models", package="diffusers"))

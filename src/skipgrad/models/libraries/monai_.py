@@ -10,6 +10,7 @@ from torch import nn
 
 from skipgrad.core import UnknownName, nearest
 from skipgrad.models.libraries._extra import optional
+from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import Inputs, ModelSource, image, refuse_weights, roles_of, signature_of
 
 # MONAI's nets have no defaults for these; without them not one could be named on a command line.
@@ -80,3 +81,6 @@ def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> 
     dims = source.args.get("spatial_dims", source.extra.get("spatial_dims", 2))
     sizes = (size,) * dims if isinstance(size, int) else tuple(size)
     return (image(shape or (1, source.role("channels") or 1, *sizes), device),), {}
+
+
+LIBRARIES.register("monai", Library(resolve, "monai:UNet", extra="models", package="monai"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from skipgrad.core import UnknownName, nearest
 from skipgrad.models.libraries._extra import optional
+from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import Inputs, ModelSource, image, refuse_weights, roles_of, signature_of
 
 
@@ -49,3 +50,6 @@ def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
 
 def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> Inputs:
     return (image(shape or (1, source.role("channels") or 3, 224, 224), device),), {}
+
+
+LIBRARIES.register("smp", Library(resolve, "smp:Unet", extra="models", package="segmentation-models-pytorch"))

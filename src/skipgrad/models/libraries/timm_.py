@@ -7,6 +7,7 @@ from typing import Any
 
 from skipgrad.core import UnknownName, nearest
 from skipgrad.models.libraries._extra import optional
+from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import Inputs, ModelSource, Role, image, refuse_weights
 
 
@@ -50,3 +51,6 @@ def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> 
     size = source.args.get("img_size", source.defaults["size"])
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     return (image(shape or (1, source.role("channels"), height, width), device),), {}
+
+
+LIBRARIES.register("timm", Library(resolve, "timm:vit_tiny_patch16_224", extra="models", package="timm"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from skipgrad.core import BadInput, UnknownName, nearest
 from skipgrad.models.libraries._extra import optional
+from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import Inputs, ModelSource, Role, image, refuse_weights, signature_of
 
 _DETECTION = (
@@ -95,3 +96,6 @@ def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> 
     # Inception was made for 299 pixels; googlenet's side heads, too, shrink their maps further than others do.
     size = 299 if source.extra == "inception_v3" else source.args.get("image_size", 224)
     return (image(shape or (1, 3, size, size), device),), {}
+
+
+LIBRARIES.register("torchvision", Library(resolve, "torchvision:resnet50", extra="models", package="torchvision"))

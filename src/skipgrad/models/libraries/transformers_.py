@@ -11,6 +11,7 @@ from skipgrad.core import ModelError, UnknownName, nearest
 from skipgrad.instrument.faults import shorten
 from skipgrad.models.libraries._extra import optional
 from skipgrad.models.libraries._transformers_inputs import example, main_input
+from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import ROLE_NAMES, Inputs, ModelSource, Role
 
 # Which head a model type gets: the first of these tasks its configuration has a class for.
@@ -75,6 +76,8 @@ def resolve(ref: str, name: str, args: dict[str, Any], head: str | None = None) 
         user_args=frozenset(args),
         kind=task,
         extra=(partial(_config, ref, config_class), model_class),
+        keywords={"image": "pixel_values", "text": "input_ids"},
+        for_vocabulary=_special_tokens,
     )
     segments = transformers.models.auto.modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
     if task == "classification" and type(config) in segments:
@@ -95,6 +98,17 @@ def _config(ref: str, config_class: Any, args: dict[str, Any]) -> Any:
             received=f"{type(error).__name__}: {shorten(str(error))}",
             todo="correct the arguments given by --model-arg name=value",
         ) from error
+
+
+def _special_tokens(source: ModelSource, vocabulary: int) -> dict[str, Any]:
+    """Tokens beyond the new vocabulary: padding would be an index error in the embedding, the others a warning."""
+    config = source.extra[0]({})
+    changed: dict[str, Any] = {}
+    for name, value in (("pad_token_id", 0), ("bos_token_id", None), ("eos_token_id", None)):
+        token = getattr(config, name, None)
+        if isinstance(token, int) and token >= vocabulary and name not in source.user_args:
+            changed[name] = value
+    return changed
 
 
 def _construct(ref: str, config_class: Any, auto: Any, **args: Any) -> Any:
@@ -152,3 +166,6 @@ def _reads_both_ways(transformers: Any, task: str, config: Any) -> bool:
 def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> Inputs:
     make_config, model_class = source.extra
     return (), example(make_config(dict(source.args)), model_class, shape, device)
+
+
+LIBRARIES.register("transformers", Library(resolve, "transformers:gpt2", extra="models", package="transformers"))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from skipgrad.blocks import TransformerBlock
 from skipgrad.core import BadInput
+from skipgrad.models.nets.registry import FAMILIES, Family
 
 
 class CharTransformer(nn.Module):
@@ -51,3 +52,7 @@ def preln(depth: int, d_model: int = 64, heads: int = 4, vocab: int = 256, conte
 def postln(depth: int, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64) -> CharTransformer:
     """A Post-LN character transformer of ``depth`` blocks."""
     return CharTransformer(depth, False, d_model=d_model, heads=heads, vocab=vocab, context=context)
+
+
+FAMILIES.register("preln", Family(preln, "text", "text", 1, 1, "any from 1"), rank=7)
+FAMILIES.register("postln", Family(postln, "text", "text", 1, 1, "any from 1"), rank=8)

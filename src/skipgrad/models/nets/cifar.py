@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from skipgrad.blocks import BasicBlock, PlainBlock, PreActBlock, norm2d
 from skipgrad.core import BadInput
+from skipgrad.models.nets.registry import FAMILIES, Family
 
 
 class CifarNet(nn.Module):
@@ -109,3 +110,8 @@ def preresnet(
     block = partial(PreActBlock, shortcut=shortcut)
     kinds: dict[str, Any] = {"width": width, "norm": norm, "in_channels": in_channels, "num_classes": num_classes}
     return CifarNet(depth, block, preact=True, **kinds)
+
+
+FAMILIES.register("plain", Family(plain, "image", "digits", 8, 6, "6k+2", (20, 56)), rank=1)
+FAMILIES.register("resnet", Family(resnet, "image", "digits", 8, 6, "6k+2", (20, 56, 110)), rank=2)
+FAMILIES.register("preresnet", Family(preresnet, "image", "digits", 8, 6, "6k+2", (20, 56)), rank=3)

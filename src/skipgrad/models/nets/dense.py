@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipgrad.blocks import DenseLayer, norm2d
+from skipgrad.models.nets.registry import FAMILIES, Family
 
 
 class DenseNet(nn.Module):
@@ -46,3 +47,6 @@ class DenseNet(nn.Module):
             if index < 2:
                 x = F.avg_pool2d(self.transitions[index](x), 2)
         return self.head(F.relu(self.norm(x)).mean(dim=(2, 3)))
+
+
+FAMILIES.register("densenet", Family(DenseNet, "image", "digits", 7, 3, "3k+4", (22, 40)), rank=4)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipgrad.blocks import HighwayLayer
+from skipgrad.models.nets.registry import FAMILIES, Family
 
 
 class HighwayNet(nn.Module):
@@ -36,3 +37,6 @@ class HighwayNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layers(F.relu(self.stem(x.flatten(1)))))
+
+
+FAMILIES.register("highway", Family(HighwayNet, "image", "digits", 1, 1, "any from 1"), rank=5)

@@ -10,11 +10,6 @@ from typing import Literal
 from torch import nn
 
 from skipgrad.core import Registry, UnknownName, nearest
-from skipgrad.models.nets.chars import postln, preln
-from skipgrad.models.nets.cifar import plain, preresnet, resnet
-from skipgrad.models.nets.dense import DenseNet
-from skipgrad.models.nets.highway import HighwayNet
-from skipgrad.models.nets.unet import UNet
 
 
 @dataclass(frozen=True)
@@ -28,6 +23,7 @@ class Family:
         first: smallest depth; None for a net of one depth only.
         every: depths are ``first``, ``first + every``, …
         formula: the same, for messages.
+        typical: some depths that it has, for hints and tests.
     """
 
     make: Callable[..., nn.Module]
@@ -36,19 +32,11 @@ class Family:
     first: int | None = None
     every: int = 1
     formula: str = ""
+    typical: tuple[int, ...] = (4, 12)
 
 
-FAMILIES: Registry[Family] = Registry("skipgrad model family")
-FAMILIES.register("plain", Family(plain, "image", "digits", 8, 6, "6k+2"))
-FAMILIES.register("resnet", Family(resnet, "image", "digits", 8, 6, "6k+2"))
-FAMILIES.register("preresnet", Family(preresnet, "image", "digits", 8, 6, "6k+2"))
-FAMILIES.register("densenet", Family(DenseNet, "image", "digits", 7, 3, "3k+4"))
-FAMILIES.register("highway", Family(HighwayNet, "image", "digits", 1, 1, "any from 1"))
-FAMILIES.register("unet", Family(UNet, "image", "shapes"))
-FAMILIES.register("preln", Family(preln, "text", "text", 1, 1, "any from 1"))
-FAMILIES.register("postln", Family(postln, "text", "text", 1, 1, "any from 1"))
+FAMILIES: Registry[Family] = Registry("skipgrad model family", Family, home="skipgrad.models.nets")
 
-_TYPICAL = {"plain": (20, 56), "resnet": (20, 56, 110), "preresnet": (20, 56), "densenet": (22, 40)}
 _DEEPEST = 2000
 
 
@@ -56,7 +44,7 @@ def typical_names() -> list[str]:
     """Some names that exist, for the nearest-name hint and for `conformity` tests."""
     names = []
     for name, family in FAMILIES.items():
-        depths = _TYPICAL.get(name, (4, 12)) if family.first is not None else ("",)
+        depths = family.typical if family.first is not None else ("",)
         names += [f"{name}{depth}" for depth in depths]
     return names
 

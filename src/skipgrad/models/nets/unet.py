@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from skipgrad.blocks import DoubleConv, DownBlock, UpBlock
 from skipgrad.core import BadInput, nearest
+from skipgrad.models.nets.registry import FAMILIES, Family
 
 
 class UNet(nn.Module):
@@ -43,3 +44,6 @@ class UNet(nn.Module):
         if self.skip == "none":
             return self.head(self.up1(self.up2(self.up3(x))))
         return self.head(self.up1(self.up2(self.up3(x, coarse), middle), fine))
+
+
+FAMILIES.register("unet", Family(UNet, "image", "shapes"), rank=6)
