@@ -296,7 +296,7 @@ def matching(rounds: int, ops: int) -> None:
     traces = {}
     for shape in (Chain, Dense, Growing, Nested, Branches):
         with torch.device("meta"):
-            traces[shape] = sg.find(shape(ops), torch.zeros(1, 4)).trace.trace
+            traces[shape] = sg.find(shape(ops), torch.zeros(1, 4)).found.trace
     times: dict[type[Shape], list[float]] = {shape: [] for shape in traces}
     found: dict[type[Shape], int] = {}
     for _ in range(rounds):

@@ -74,7 +74,7 @@ def examine(ref: str) -> dict[str, Any]:
         record["reason"] = reason_of(error)
         record["class"] = error.why if isinstance(error, NotTraced) else class_of(error)
     else:
-        nodes = graph.trace.trace.nodes
+        nodes = graph.found.trace.nodes
         kinds = Counter(s.kind for s in graph.skips)
         record |= {
             "ok": True,

@@ -207,7 +207,7 @@ def test_json_round_trip() -> None:
     graph = sg.find(*made("unet", torch.float32))
     again = sg.SkipGraph.from_json(graph.to_json())
     assert again == graph
-    assert again.trace is None
+    assert again.found is None
 
 
 def test_suggestions_pair_the_layers_of_a_plain_net() -> None:

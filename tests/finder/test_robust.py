@@ -410,7 +410,7 @@ def test_the_shapes_told_without_torch_are_torchs() -> None:
 
     x = torch.rand(2, 4, 6, 6)
     nodes = {
-        how: [(n.op, n.cls, n.role, n.shape, n.dtype, n.args, n.call) for n in graph.trace.trace.nodes]
+        how: [(n.op, n.cls, n.role, n.shape, n.dtype, n.args, n.call) for n in graph.found.trace.nodes]
         for how in ("real", "")
         for graph in [find_in_call(Norms(), (x,), {}, how=how)]
     }
@@ -422,7 +422,7 @@ def test_the_shapes_told_without_torch_are_torchs() -> None:
 def test_recurrent_cells_too(cell: type[nn.Module], both_ways: bool) -> None:
     model = cell(8, 6, num_layers=2, batch_first=True, bidirectional=both_ways)
     told = [
-        [(n.op, n.cls, n.role, n.shape, n.dtype, n.args, n.call) for n in graph.trace.trace.nodes]
+        [(n.op, n.cls, n.role, n.shape, n.dtype, n.args, n.call) for n in graph.found.trace.nodes]
         for how in ("real", "")
         for graph in [find_in_call(model, (torch.rand(2, 5, 8),), {}, how=how)]
     ]

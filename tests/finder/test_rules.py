@@ -75,7 +75,7 @@ def test_an_autograd_function_by_its_class() -> None:
     assert brief(graph) == [("root", "add", "scaled", (("f",),))]
     assert graph.unknown == ()
     replaced = sg.find(model, X, rules=sg.Rules(ops={"Hidden": lambda x: x * 2}))
-    assert [n.op for n in replaced.trace.trace.nodes].count("mul") == 1
+    assert [n.op for n in replaced.found.trace.nodes].count("mul") == 1
     assert (brief(replaced), replaced.how) == (brief(graph), "meta")  # NumPy is not asked
 
 

@@ -180,7 +180,7 @@ def brute(
     model: nn.Module, args: Any, kwargs: Any, loss_of: Callable[[Any], Tensor], names: Iterable[str], seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """The figures of the skips of those names, by replaying the model's own calls."""
-    found: Any = find_in_call(model, args, kwargs, how="real").trace
+    found: Any = find_in_call(model, args, kwargs, how="real").found
     tape = Tape()
     torch.manual_seed(seed)
     with tape:

@@ -232,7 +232,7 @@ def test_a_graph_from_json_or_of_the_other_mode_is_traced_again() -> None:
 def test_only_the_skips_of_the_graph_count() -> None:
     model, inputs = example("Chain")
     graph = sg.find(model, *inputs)
-    kept = sg.SkipGraph(graph.skips[:2], trace=graph.trace)
+    kept = sg.SkipGraph(graph.skips[:2], found=graph.found)
     spectrum = sg.path_spectrum(model, kept, inputs, loss_fn)
     assert spectrum.skips == tuple(s.name for s in graph.skips[:2])
     assert len(spectrum.lengths) == 3

@@ -71,7 +71,7 @@ class SkipGraph(Skips):
         """Plain data, as `to_json` writes it; ``unclean`` follows from the skips, and is there for other programs."""
         data: dict[str, Any] = {"schema": SCHEMA}
         for f in fields(self):
-            if f.name != "trace":
+            if f.name != "found":
                 value = getattr(self, f.name)
                 if isinstance(value, tuple):
                     value = [asdict(v) if hasattr(v, "__dataclass_fields__") else v for v in value]

@@ -158,8 +158,8 @@ class Skips:
     how: str = "meta"
     training: bool = True
     notes: tuple[str, ...] = ()
-    # The trace it was found in, so that a watch need not trace again. Never serialized.
-    trace: Any = field(default=None, compare=False, repr=False)
+    # What it was found in (trace and matches), so that a watch need not trace again. Never serialized.
+    found: Any = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.skips)

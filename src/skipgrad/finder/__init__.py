@@ -97,12 +97,12 @@ def found_for(
         kwargs: of the forward.
         how: when not empty, it is traced anew in this way.
     """
-    found: Found | None = graph.trace if graph is not None else None
+    found: Found | None = graph.found if graph is not None else None
     fits = found is not None and found.trace.signature == signature(args, kwargs, is_training(model))
     if found is not None and fits and not how and found.trace.how != "fake":
         return found
     rules = found.trace.rules if found is not None else NO_RULES
-    new: Found | None = find_in_call(model, args, kwargs, how=how or "foretell", rules=rules).trace
+    new: Found | None = find_in_call(model, args, kwargs, how=how or "foretell", rules=rules).found
     assert new is not None, "a graph that was just found has its trace"
     return new
 

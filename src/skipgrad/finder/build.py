@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import Layer, Skip, SkipGraph, Unknown
-from skipgrad.finder import ops as rules
+from skipgrad.finder import ops
 from skipgrad.finder.graph import Edge, Graph, bits_of
 from skipgrad.finder.match import match
 from skipgrad.finder.recorder import UNREGISTERED
@@ -85,7 +85,7 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
         how=trace.how,
         training=trace.training,
         notes=tuple(notes),
-        trace=found,
+        found=found,
     )
 
 
@@ -172,7 +172,7 @@ def _skip(
 
 
 def _telling(node: Node) -> bool:
-    return node.op not in rules.VIEWS and node.op != "output"
+    return node.op not in ops.VIEWS and node.op != "output"
 
 
 def _owners(graph: Graph, bits: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch._C import _functorch  # type: ignore[attr-defined]
 
-from skipgrad.finder import ops as table
+from skipgrad.finder import ops
 from skipgrad.instrument.tensors import tensors_in
 
 _IN_PLACE = frozenset(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "matmul", "pow", "and", "or"))
@@ -51,7 +51,7 @@ def second_of(op: str, args: Any, kwargs: Any, given: int) -> int:
 
 def data_of(op: str, held: tuple[int, ...]) -> tuple[int, ...]:
     """The arguments whose values are in the result."""
-    if op in table.SHAPED_LIKE:
+    if op in ops.SHAPED_LIKE:
         return held[:1]
     return held[1:] if op == "copy" and len(held) == 2 else held
 

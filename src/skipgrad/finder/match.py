@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skipgrad.core.graph import Other
-from skipgrad.finder import ops as rules
+from skipgrad.finder import ops
 from skipgrad.finder.chains import Chain, alone, chains_of, gate_operands, likely_shortcuts, operands_of, passes
 from skipgrad.finder.graph import Edge, Graph, bits_of, size, union
 from skipgrad.finder.length import mark_long
@@ -169,7 +169,7 @@ def _label(graph: Graph, pair: Pair, chain: Chain) -> str:
 def _unsplit(graph: Graph, x: int) -> int:
     """The value a split op took apart: ``x`` of ``a, b = x.chunk(2)``, where the fork is the op itself, not a part."""
     node = graph.nodes[x]
-    while len(node.ins) == 1 and node.op in rules.SPLITS:
+    while len(node.ins) == 1 and node.op in ops.SPLITS:
         node = graph.nodes[node.ins[0]]
     return node.i
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skipgrad.finder import ops as rules
+from skipgrad.finder import ops
 from skipgrad.finder.graph import Edge, Graph, bits_of, size
 
 MAX_SHORTCUT_OPS = 64  # a shortcut of more ops than that is none
@@ -96,7 +96,7 @@ def _shortcut(graph: Graph, x: int, bits: int, kind: str) -> str | None:
         if node.cls == "pool" and kind == "concat" and node.op not in ("sum",):
             return None  # pooling beside other branches is a branch among branches
         if node.cls == "matrix":
-            if node.op in rules.CELLS or (node.weight != 2 and len(node.ins) > len(on_path)):
+            if node.op in ops.CELLS or (node.weight != 2 and len(node.ins) > len(on_path)):
                 return None  # not linear in the path, or a product with another activation
             matrices += node.weight == 2
         elif node.weight == 1:

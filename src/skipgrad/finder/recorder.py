@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skipgrad.core import BadInput
-from skipgrad.finder import ops as table
+from skipgrad.finder import ops
 from skipgrad.finder.calls import (
     changed_by,
     data_of,
@@ -151,7 +151,7 @@ class Recorder(TorchFunctionMode):
                 self._count(raw, args[0] if raw == "__setitem__" else out)
             return out
         given = list(tensors_in((args, kwargs)))
-        op = table.canonical(raw)
+        op = ops.canonical(raw)
         rule = self._rule(op, qualified_name(func))
         if callable(rule):
             return self._instead(op, rule, raw, args, kwargs)
@@ -249,7 +249,7 @@ class Recorder(TorchFunctionMode):
         role = "activation" if ins else "param" if params else "const"
         looked = tuple(dict.fromkeys(n for h in held if nodes[h].role == "const" for n in nodes[h].looked))
         if cls == "constant":
-            looked = (*looked, *ins) if op in table.LOOKS else ()
+            looked = (*looked, *ins) if op in ops.LOOKS else ()
             role, ins, params = "const", (), ()
         common: dict[str, Any] = {
             "module": self._stack.path[-1],
@@ -311,8 +311,8 @@ class Recorder(TorchFunctionMode):
         nodes = self.trace.nodes
         if rule is not None:
             like, cls = resolved(rule)
-            return like or (cls if cls == "add" else op if table.class_of(op) == cls else f"{op}*"), cls
-        cls = table.class_of(op)
+            return like or (cls if cls == "add" else op if ops.class_of(op) == cls else f"{op}*"), cls
+        cls = ops.class_of(op)
         if cls is None:
             if any(nodes[h].role == "activation" for h in held):
                 self.trace.unknown[(op, self._stack.path[-1])] += 1

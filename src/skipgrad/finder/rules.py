@@ -11,7 +11,7 @@ from torch import nn
 
 from skipgrad.core import BadInput, Skip
 from skipgrad.core.registry import nearest
-from skipgrad.finder import ops as table
+from skipgrad.finder import ops
 
 Rule = str | Callable[..., Any]
 
@@ -74,7 +74,7 @@ class Rules:
         out: dict[str, tuple[str, Rule]] = {}
         for key, rule in self.ops.items():
             name = key.rpartition("::")[2] if key.startswith("aten::") else key.removeprefix("torch.")
-            out[name] = out[table.canonical(name)] = (key, rule)
+            out[name] = out[ops.canonical(name)] = (key, rule)
         return out
 
     def module(self, module: nn.Module) -> str | None:
@@ -100,8 +100,8 @@ def resolved(rule: str) -> tuple[str | None, str]:
     >>> resolved("silu"), resolved("identity")
     (('silu', 'nonlinear'), (None, 'identity'))
     """
-    if rule in table.CLASS_OF and rule not in table.CLASSES:
-        return rule, table.CLASS_OF[rule]
+    if rule in ops.CLASS_OF and rule not in ops.CLASSES:
+        return rule, ops.CLASS_OF[rule]
     return None, rule
 
 
@@ -115,12 +115,12 @@ def _require_known(what: str, key: Any, value: Any) -> None:
         )
     if what == "op" and callable(value):
         return
-    if not isinstance(value, str) or (value not in table.CLASSES and value not in table.CLASS_OF):
-        known = [*sorted(table.CLASSES), *sorted(table.CLASS_OF)]
+    if not isinstance(value, str) or (value not in ops.CLASSES and value not in ops.CLASS_OF):
+        known = [*sorted(ops.CLASSES), *sorted(ops.CLASS_OF)]
         raise BadInput(
             f"adding a rule for the {what} {name!r}",
             received=repr(value),
-            todo=f"give one of {', '.join(sorted(table.CLASSES))}, or the name of a known op"
+            todo=f"give one of {', '.join(sorted(ops.CLASSES))}, or the name of a known op"
             + (" or a function in its place" if what == "op" else "")
             + (f"; {nearest(value, known)}" if isinstance(value, str) else ""),
         )

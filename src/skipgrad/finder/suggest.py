@@ -6,7 +6,7 @@ import itertools
 
 from skipgrad.core.graph import Suggestion
 from skipgrad.core.units import shape, shapes
-from skipgrad.finder import ops as rules
+from skipgrad.finder import ops
 from skipgrad.finder.graph import Graph, bits_of
 from skipgrad.finder.trace import Node
 
@@ -124,7 +124,7 @@ def _attends(graph: Graph, run: list[Node], bridged: int) -> bool:
 def _before_activation(graph: Graph, layer: Node) -> Node | None:
     """The layer's output, or that of the norm right behind it when that is a module of its own."""
     users = [graph.nodes[edge.op] for edge in graph.consumers[layer.i]]
-    if len(users) == 1 and users[0].op in rules.NORMS and users[0].module not in ("", layer.module):
+    if len(users) == 1 and users[0].op in ops.NORMS and users[0].module not in ("", layer.module):
         return users[0]
     # What follows must not be the layer's own module (its output would not be the layer's).
     return layer if all(after.module != layer.module for after in users) else None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skipgrad.ledger.learned import Learned
-from skipgrad.ledger.plan import Plan, Wants
+from skipgrad.ledger.plan import TapPlan, Wants
 from skipgrad.ledger.source_gather import SOURCE_WIDTH, source_rows
 from skipgrad.ledger.statistics import (
     GATHER_WIDTH,
@@ -87,7 +87,7 @@ class Arrivals:
         dropped: the forward made other calls than its trace, so its figures are of nobody knows what.
     """
 
-    plan: Plan
+    plan: TapPlan
     scale: float
     number: int
     inbox: list[Arrivals]

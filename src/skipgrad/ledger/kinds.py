@@ -12,7 +12,7 @@ from skipgrad.core import MeasureError, SkipGraph
 from skipgrad.finder import NO_RULES, Found, find_in_call
 from skipgrad.instrument.calls import Address
 from skipgrad.ledger.mode import TapMode
-from skipgrad.ledger.plan import Plan, make_plan
+from skipgrad.ledger.plan import TapPlan, make_plan
 from skipgrad.ledger.refuse import scripted
 
 
@@ -50,7 +50,7 @@ class Kinds:
         self.sharded = False
         self._sources, self._layers = sources, layers
         self._called, self._inner, self._note = called, inner, note
-        self._failed: dict[Any, Plan] = {}  # the last plan of a kind of forward that its run did not keep to
+        self._failed: dict[Any, TapPlan] = {}  # the last plan of a kind of forward that its run did not keep to
 
     def make(self, key: Any, args: Any, kwargs: Any) -> TapMode | None:
         """The mode of a kind met for the first time, or anew; None when it is given up.
@@ -60,12 +60,12 @@ class Kinds:
             MeasureError: a graph of other skips, or skips that all run where nothing can be tapped.
         """
         graph = self.graph
-        found: Found | None = graph.trace if graph is not None else None
+        found: Found | None = graph.found if graph is not None else None
         if self.sharded:
             found = self.given_trace(key)
         elif found is None or found.trace.signature != key or found.trace.how == "fake" or key in self._failed:
             graph = self._find(args, kwargs, "real" if key in self._failed else "foretell")
-            found = graph.trace
+            found = graph.found
         assert found is not None
         assert graph is not None
         if self.graph is None:
@@ -109,7 +109,7 @@ class Kinds:
         Raises:
             MeasureError: there is none, or it is of another kind of forward than `key`.
         """
-        found: Found | None = self.graph.trace if self.graph is not None else None
+        found: Found | None = self.graph.found if self.graph is not None else None
         received = ""
         if found is None:
             received = "a graph without a trace (read from a file)" if self.graph is not None else "no graph"
@@ -144,7 +144,7 @@ class Kinds:
     def _find(self, args: Any, kwargs: Any, how: str) -> SkipGraph:
         TapMode.paused = True
         try:
-            found: Found | None = self.graph.trace if self.graph is not None else None
+            found: Found | None = self.graph.found if self.graph is not None else None
             rules = found.trace.rules if found is not None else NO_RULES
             # Hooks that are about (a checkpoint around the whole model) are not to see what the trace saves.
             with torch.autograd.graph.saved_tensors_hooks(_without_graph, _as_it_is):

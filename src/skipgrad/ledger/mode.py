@@ -14,7 +14,7 @@ from skipgrad.instrument.tensors import is_counted
 from skipgrad.ledger.arrivals import Arrivals
 from skipgrad.ledger.learned import Learned
 from skipgrad.ledger.node_hooks import NodeHooks
-from skipgrad.ledger.plan import Plan, Site
+from skipgrad.ledger.plan import Site, TapPlan
 from skipgrad.ledger.reentrant import Rerun, crossing, region_now
 from skipgrad.ledger.slot_taps import SlotTaps
 from skipgrad.ledger.slots import Slots
@@ -41,7 +41,7 @@ class TapMode(TorchFunctionMode):
 
     paused = False
 
-    def __init__(self, plan: Plan, *, compiled: bool = False) -> None:
+    def __init__(self, plan: TapPlan, *, compiled: bool = False) -> None:
         super().__init__()
         self.plan = plan
         self.compiled = compiled

@@ -20,7 +20,7 @@ from torch._C._autograd import _get_sequence_nr as _sequence_number
 from skipgrad.instrument.tensors import first_of
 from skipgrad.ledger.arrivals import LEAF, Arrivals
 from skipgrad.ledger.learned import Learned
-from skipgrad.ledger.plan import Plan, Site, Wants
+from skipgrad.ledger.plan import Site, TapPlan, Wants
 from skipgrad.ledger.statistics import mean_square
 from skipgrad.ledger.taps import Tap
 
@@ -49,7 +49,7 @@ class NodeHooks:
         failed: a call's node is not built as it was when its way was learned.
     """
 
-    def __init__(self, plan: Plan, arrivals: Arrivals, learned: Learned) -> None:
+    def __init__(self, plan: TapPlan, arrivals: Arrivals, learned: Learned) -> None:
         self.plan = plan
         self.arrivals = arrivals
         self.learned = learned

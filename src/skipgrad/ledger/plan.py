@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from skipgrad.finder import Found
-from skipgrad.finder import ops as rules
+from skipgrad.finder import Found, ops
 from skipgrad.finder.graph import Edge, bits_of
 from skipgrad.finder.records import Match
 from skipgrad.finder.route import route_of
@@ -94,7 +93,7 @@ class SkipPlan:
 
 
 @dataclass
-class Plan:
+class TapPlan:
     """Everything a watch needs to know of a model.
 
     Attributes:
@@ -148,7 +147,7 @@ def make_plan(
     hidden: frozenset[Address] = frozenset(),
     sources: bool = False,
     layers: bool = True,
-) -> Plan:
+) -> TapPlan:
     """The plan for measuring the skips of a trace.
 
     Args:
@@ -158,7 +157,7 @@ def make_plan(
         sources: of a concatenation of several, each is measured by itself, too.
         layers: the weighted layers are measured, too.
     """
-    plan = Plan(hidden=hidden)
+    plan = TapPlan(hidden=hidden)
     wide = any(n.dtype == torch.float64 for n in found.trace.nodes if n.role == "activation")
     plan.dtype = torch.float64 if wide else torch.float32
     for name, match in found.matches.items():
@@ -193,7 +192,7 @@ class _Use:
     alias: bool = False
 
 
-def _plan_skip(plan: Plan, found: Found, name: str, match: Match, *, sources: bool) -> None:
+def _plan_skip(plan: TapPlan, found: Found, name: str, match: Match, *, sources: bool) -> None:
     if match.kind == "index":
         raise _Refused("pooling indices carry no gradient; all of dL/dx comes through the branch")
     if any(found.graph.nodes[i].dtype.is_complex for i in (*match.sources, match.merge)):
@@ -236,7 +235,7 @@ def _plan_skip(plan: Plan, found: Found, name: str, match: Match, *, sources: bo
     plan.skips.append(SkipPlan(name, gathers, row, scale, squares, _cut(found, match), one_by_one))
 
 
-def _want(plan: Plan, uses: list[_Use], gather: int) -> None:
+def _want(plan: TapPlan, uses: list[_Use], gather: int) -> None:
     for z, use in enumerate(uses):
         site = plan.site(use.call)
         site.alias = site.alias or use.alias
@@ -247,7 +246,7 @@ def _want(plan: Plan, uses: list[_Use], gather: int) -> None:
 
 
 def _plan_sources(
-    plan: Plan, found: Found, match: Match, groups: list[_Fork], gathers: list[int]
+    plan: TapPlan, found: Found, match: Match, groups: list[_Fork], gathers: list[int]
 ) -> tuple[SourcePlan, ...]:
     """Where the figures of each source come from: the gather that is its alone, or a row of a group's."""
     dim = found.graph.nodes[match.merge].dim
@@ -311,8 +310,8 @@ def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int
         node = graph.nodes[edge.op]
         short = edge in match.shortcuts or bool(match.shortcut_nodes >> edge.op & 1)
         branch = bool(match.branch_nodes >> edge.op & 1)
-        if node.op == "output" or (not short and not branch and node.op in rules.SPLITS) or (short and branch):
-            if node.op == "output" or node.op in rules.SPLITS:
+        if node.op == "output" or (not short and not branch and node.op in ops.SPLITS) or (short and branch):
+            if node.op == "output" or node.op in ops.SPLITS:
                 children = [node.i] if node.op == "output" else [c.op for c in graph.consumers[node.i]]
                 parts += [c for c in children if c not in parts]
                 continue
@@ -338,7 +337,7 @@ def _use(found: Found, edge: Edge, role: str) -> _Use:
         if role != "S" or not plain:
             raise _Refused(f"its fork is changed in place by {node.op}")
         pos = 1
-    return _Use(node.call, pos, role, alias=node.op in rules.IDENTITY_SENSITIVE)
+    return _Use(node.call, pos, role, alias=node.op in ops.IDENTITY_SENSITIVE)
 
 
 def _written_through(found: Found, source: int, node: Node) -> bool:

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from skipgrad.instrument.calls import Address
 from skipgrad.ledger.arrivals import Arrivals, backward_now
-from skipgrad.ledger.plan import Plan, Site
+from skipgrad.ledger.plan import Site, TapPlan
 
 REFUSED = (
     "its branch and shortcut are on both sides of a reentrant checkpoint, whose two runs cannot be added up; "
@@ -31,7 +31,7 @@ _BACKWARD = CheckpointFunction.backward.__code__
 class Counting(Protocol):
     """A mode that counts the calls of a forward, and can go on counting in a part of it that is run again."""
 
-    plan: Plan
+    plan: TapPlan
     sites: dict[str, dict[int, Site]]
     counts: dict[str, int]
     total: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from skipgrad.core import SkipRow
 from skipgrad.ledger import statistics as t
 from skipgrad.ledger.arrivals import Rows
-from skipgrad.ledger.plan import Plan, SkipPlan
+from skipgrad.ledger.plan import SkipPlan, TapPlan
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Figures:
     missing: dict[str, str]
 
 
-def read(plan: Plan, rows: Rows, refused: dict[int, str], *, step: int, micro: int, scale: float = 1.0) -> Figures:
+def read(plan: TapPlan, rows: Rows, refused: dict[int, str], *, step: int, micro: int, scale: float = 1.0) -> Figures:
     """The figures that one backward brought to one forward's slots.
 
     Args:

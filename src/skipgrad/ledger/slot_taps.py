@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skipgrad.instrument.tensors import first_of, with_first
-from skipgrad.ledger.plan import Plan, Site
+from skipgrad.ledger.plan import Site, TapPlan
 from skipgrad.ledger.slots import Slots
 from skipgrad.ledger.source_gather import SourceGather
 from skipgrad.ledger.statistics import Square, mean_square
@@ -25,7 +25,7 @@ class SlotTaps:
 
     failed = False
 
-    def __init__(self, plan: Plan, slots: Slots) -> None:
+    def __init__(self, plan: TapPlan, slots: Slots) -> None:
         self.plan = plan
         self.slots = slots
         self._zs: dict[tuple[int, int], Tensor] = {}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from skipgrad.core import SkipRow, SourceRow
 from skipgrad.ledger import statistics as t
 from skipgrad.ledger.arrivals import Rows
-from skipgrad.ledger.plan import Plan
+from skipgrad.ledger.plan import TapPlan
 from skipgrad.ledger.rows import size_of
 from skipgrad.ledger.source_gather import SOURCE_SEEN
 
@@ -16,7 +16,7 @@ WIDER = "its sources one by one: the concatenated dimension has another size tha
 
 
 def read_sources(
-    plan: Plan, rows: Rows, skips: Sequence[SkipRow], *, scale: float = 1.0
+    plan: TapPlan, rows: Rows, skips: Sequence[SkipRow], *, scale: float = 1.0
 ) -> tuple[list[SourceRow], dict[str, str]]:
     """The rows of the sources of skips that have a row of their own; and skip → why its sources have none.
 

@@ -12,7 +12,7 @@ from torch import nn
 from skipgrad.core import LayerRow
 from skipgrad.ledger.arrivals import Arrivals, backward_now
 from skipgrad.ledger.kept import Kept
-from skipgrad.ledger.plan import Plan
+from skipgrad.ledger.plan import TapPlan
 from skipgrad.ledger.rows import read
 from skipgrad.ledger.source_rows import read_sources
 from skipgrad.ledger.weights import WeightStats, WeightWatch
@@ -88,11 +88,11 @@ class Steps:
             return False
         return True
 
-    def arrivals(self, plan: Plan) -> Arrivals:
+    def arrivals(self, plan: TapPlan) -> Arrivals:
         """Where the figures of the forward that begins will arrive."""
         return Arrivals(plan, self._factor(), self.forwards, self._inbox)
 
-    def follow(self, inner: nn.Module, plan: Plan, named: dict[str, nn.Parameter] | None) -> None:
+    def follow(self, inner: nn.Module, plan: TapPlan, named: dict[str, nn.Parameter] | None) -> None:
         """Follows the weights of a plan's layers."""
         layers: dict[str, tuple[str, ...]] = {}
         for name, _, weights in plan.layers:

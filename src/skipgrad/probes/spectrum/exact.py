@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from skipgrad.core import BadInput, MeasureError, SkipGraph
 from skipgrad.core.spectrum import PathSpectrum
 from skipgrad.probes.spectrum.cuts import Cut, State
-from skipgrad.probes.spectrum.forward import DOING, Run, forward
+from skipgrad.probes.spectrum.forward import DOING, CutForward, forward
 
 
 def path_spectrum(
@@ -62,7 +62,7 @@ def path_spectrum(
         return _measure(run, max_length)
 
 
-def _measure(run: Run, max_length: int | None) -> PathSpectrum:
+def _measure(run: CutForward, max_length: int | None) -> PathSpectrum:
     cuts = run.mode.cuts
     _switch(cuts, State.BOTH)
     g, caught = backward(run, [(run.loss, None)])
@@ -135,7 +135,9 @@ def _switch(cuts: list[Cut], state: State) -> None:
         cut.state = state
 
 
-def backward(run: Run, roots: list[tuple[Any, Tensor | None]]) -> tuple[Tensor | None, list[tuple[Any, Tensor | None]]]:
+def backward(
+    run: CutForward, roots: list[tuple[Any, Tensor | None]]
+) -> tuple[Tensor | None, list[tuple[Any, Tensor | None]]]:
     """One backward: the gradient at the fork, in float64, and what the cuts caught, as roots of the next.
 
     Args:

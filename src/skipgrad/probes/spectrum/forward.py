@@ -16,12 +16,12 @@ from skipgrad.instrument.state import eagerly, kept
 from skipgrad.instrument.tensors import mapped
 from skipgrad.instrument.wrappers import unwrap
 from skipgrad.probes.spectrum.mode import CutMode
-from skipgrad.probes.spectrum.places import Places, make_places
+from skipgrad.probes.spectrum.places import CutPlaces, make_places
 
 DOING = "measuring the path spectrum"
 
 
-class Run:
+class CutForward:
     """One forward under cuts, ready for as many backwards as are wanted.
 
     Attributes:
@@ -32,7 +32,7 @@ class Run:
         notes: what was surprising.
     """
 
-    def __init__(self, found: Found, places: Places, mode: CutMode, loss: Tensor, notes: list[str]) -> None:
+    def __init__(self, found: Found, places: CutPlaces, mode: CutMode, loss: Tensor, notes: list[str]) -> None:
         self.found, self.places, self.mode, self.loss, self.notes = found, places, mode, loss, notes
 
 
@@ -45,7 +45,7 @@ def forward(
     at: str | None,
     *,
     rest: bool = False,
-) -> Iterator[Run]:
+) -> Iterator[CutForward]:
     """The model's forward under cuts; it is put back as it was when the context is left."""
     _check(model, graph, inputs)
     if at is not None:
@@ -99,7 +99,7 @@ def forward(
                 received="a forward that never used it",
                 todo="choose another skip with at=",
             )
-        yield Run(found, places, mode, loss, notes)
+        yield CutForward(found, places, mode, loss, notes)
 
 
 def _check(model: Any, graph: Any, inputs: Any) -> None:

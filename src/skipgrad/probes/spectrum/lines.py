@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from skipgrad.core import MeasureError
 from skipgrad.finder import Found
 from skipgrad.finder.graph import Edge, bits_of
-from skipgrad.probes.spectrum.places import Places
+from skipgrad.probes.spectrum.places import CutPlaces
 
 END = -1  # the fork, where all paths end
 Choice = tuple[str, int]  # (skip, number of its branch; -1 for what is no branch)
@@ -45,7 +45,7 @@ class Lines:
         return path
 
 
-def lines(found: Found, places: Places) -> Lines:
+def lines(found: Found, places: CutPlaces) -> Lines:
     """The paths from the loss to the fork.
 
     Raises:

@@ -12,7 +12,7 @@ from skipgrad.core import MeasureError
 from skipgrad.instrument.calls import Address, Follower, Look
 from skipgrad.instrument.tensors import mapped, tensors_in
 from skipgrad.probes.spectrum.cuts import Cut, cut
-from skipgrad.probes.spectrum.places import Places, Site
+from skipgrad.probes.spectrum.places import CutPlaces, CutSite
 
 
 class CutMode(Follower):
@@ -25,7 +25,7 @@ class CutMode(Follower):
         dead: skips with a branch that no gradient comes back through.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: CutPlaces) -> None:
         super().__init__(places.route)
         self.places = places
         self.cuts: list[Cut] = []
@@ -39,7 +39,7 @@ class CutMode(Follower):
             args, kwargs = self._cut(self.places.sites[address], look, args, kwargs)
         return func(*args, **kwargs)
 
-    def _cut(self, site: Site, look: Look, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def _cut(self, site: CutSite, look: Look, args: Any, kwargs: Any) -> tuple[Any, Any]:
         given = list(tensors_in((args, kwargs)))
         wanted = {w.pos for w in site.wants} | ({site.fork} if site.fork is not None else set())
         if not look.fits(given, wanted):

@@ -23,7 +23,7 @@ class Want:
 
 
 @dataclass
-class Site:
+class CutSite:
     """What to do at one call.
 
     Attributes:
@@ -36,7 +36,7 @@ class Site:
 
 
 @dataclass
-class Places:
+class CutPlaces:
     """Everything a forward under cuts needs to know.
 
     Attributes:
@@ -52,15 +52,15 @@ class Places:
     fork: int
     matches: dict[str, Match]
     unsplit: tuple[str, ...]
-    sites: dict[Address, Site] = field(default_factory=dict)
+    sites: dict[Address, CutSite] = field(default_factory=dict)
     route: Route = field(default_factory=Route)
 
-    def site(self, call: Address) -> Site:
+    def site(self, call: Address) -> CutSite:
         """The site of a call, made when it is new."""
-        return self.sites.setdefault(call, Site())
+        return self.sites.setdefault(call, CutSite())
 
 
-def make_places(found: Found, only: set[str], at: str | None, *, rest: bool = False) -> Places:
+def make_places(found: Found, only: set[str], at: str | None, *, rest: bool = False) -> CutPlaces:
     """The places of the cuts.
 
     Args:
@@ -87,7 +87,7 @@ def make_places(found: Found, only: set[str], at: str | None, *, rest: bool = Fa
         raise _refusal(at, f"its fork is a group of {len(known[at].sources)} tensors", "choose another skip with at=")
     fork = known[at].sources[0]
     behind = {n for n, m in known.items() if all(graph.down[fork] >> s & 1 for s in m.sources)}
-    places = Places(
+    places = CutPlaces(
         at,
         fork,
         {n: m for n, m in adds.items() if n in behind},
@@ -104,7 +104,7 @@ def make_places(found: Found, only: set[str], at: str | None, *, rest: bool = Fa
     return places
 
 
-def _want(places: Places, found: Found, name: str, option: int, edge: Edge) -> None:
+def _want(places: CutPlaces, found: Found, name: str, option: int, edge: Edge) -> None:
     node = found.graph.nodes[edge.op]
     if node.call is None:
         raise _refusal(name, f"its merge ({node.op}) is no call of its own", "leave it out of the graph")
@@ -122,7 +122,7 @@ def _want(places: Places, found: Found, name: str, option: int, edge: Edge) -> N
             _want(places, found, name, option, Edge(inner.i, pos))
 
 
-def _place_fork(places: Places, found: Found) -> None:
+def _place_fork(places: CutPlaces, found: Found) -> None:
     """Takes the fork down where it is first used: the tensor is surely the one meant then, in-place changes or not."""
     graph = found.graph
     for edge in sorted(graph.consumers[places.fork], key=lambda e: e.op):
