@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -32,8 +32,6 @@ WAITS = 1e-3  # seconds an op; threads that meet in more, and in ten times what 
 WINDOW = 10  # steps whose median is watched
 MOVED = 2.0  # how many times slower, or faster, steps become until both numbers are timed again
 PATIENCE = 20  # steps until that may happen for the first time; twice as many after each
-
-Auto = Literal["auto"]
 
 
 class Threads:
@@ -56,7 +54,7 @@ class Threads:
     """
 
     def __init__(
-        self, wanted: Auto | int | None, *, allowed: int | None = None, clock: Callable[[], float] = time.perf_counter
+        self, wanted: str | int | None, *, allowed: int | None = None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.wanted = parse(wanted)
         self.allowed = allowed_cpus() if allowed is None else allowed
@@ -74,7 +72,7 @@ class Threads:
         self._before: int | None = None
         if self.wanted is None:
             self.chosen, self.how = None, "as they were"
-        elif self.wanted != "auto":
+        elif isinstance(self.wanted, int):
             self.chosen, self.how = self.wanted, "fixed"
         elif limit == 1:
             self.chosen, self.how = 1, f"auto: {why}"
@@ -248,14 +246,14 @@ def meeting(number: int, clock: Callable[[], float] = time.perf_counter) -> floa
     return spent / done
 
 
-def parse(wanted: str | int | None) -> Auto | int | None:
+def parse(wanted: str | int | None) -> str | int | None:
     """``"auto"``, or a number of threads; None stays None.
 
     Raises:
         BadInput: anything else.
     """
     if wanted is None or wanted == "auto":
-        return wanted  # pyright: ignore[reportReturnType] – it is "auto"
+        return wanted
     text = str(wanted)
     if isinstance(wanted, bool) or not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST:
         raise BadInput(
