@@ -11,7 +11,7 @@ import torch
 
 from skipgrad.core import BadInput
 from skipgrad.instrument import threads as module
-from skipgrad.instrument.threads import MOST_ROUNDS, Threads
+from skipgrad.instrument.threads import MOST_ROUNDS, PATIENCE, Threads
 from skipgrad.train import Settings, race, settle, train_trial
 from train.toy import Toy
 
@@ -217,6 +217,23 @@ def test_a_new_trial_begins_with_steps_that_do_not_count() -> None:
         for _ in range(20):
             assert set(machine.run(threads, 40)[:2]) == {1}
     assert threads.changes == []
+
+
+def test_a_trial_that_begins_while_both_are_timed_warms_up_with_the_number_in_use() -> None:
+    machine, threads = made(lambda count, step: 0.1)
+    with threads:
+        assert machine.run(threads, 5)[-1] == 2
+        machine.run(threads, 5)
+        assert machine.run(threads, 2) == [1, 1]
+
+
+def test_one_thread_that_is_slow_is_no_reason_to_hurry() -> None:
+    machine, threads = made(lambda count, step: 0.01 * count if step < 30 else 5.0)
+    with threads:
+        used = machine.run(threads, 60)
+    settled = 2 + 2 * (1 + MOST_ROUNDS)
+    assert used[settled : settled + PATIENCE] == [1] * PATIENCE
+    assert 2 in used[settled + PATIENCE :]
 
 
 def test_one_cpu_is_not_measured() -> None:
