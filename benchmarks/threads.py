@@ -80,7 +80,7 @@ def measured(net: str, threads: str, limit: float) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(rounds: int, limit: float, beside: list[int]) -> Iterator[str]:
+def table(nets: list[str], rounds: int, limit: float, beside: list[int], note: str) -> Iterator[str]:
     from skipgrad.instrument.cpus import allowed_cpus
 
     allowed = allowed_cpus()
@@ -88,8 +88,11 @@ def table(rounds: int, limit: float, beside: list[int]) -> Iterator[str]:
     yield machine()
     yield versions("torch", "skipgrad")
     yield f"{allowed} CPUs allowed; {rounds} rounds, interleaved; medians (least to most); load before: {load()}"
+    if note:
+        yield note
     worst = 0.0
-    for net, (_, _, _, steps) in NETS.items():
+    for net in nets:
+        steps = NETS[net][3]
         for count in beside:
             told: dict[str, list[dict]] = {v: [] for v in variants}
             with busy(count):
@@ -128,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=float, default=30.0, help="seconds after which a job is stopped")
+    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
     parser.add_argument("--beside", type=int, nargs="+", default=[0, 1], help="numbers of busy processes")
     parser.add_argument("--note", default="", help="a line for the result, e.g. that the machine was shared")
     parser.add_argument("--out", type=Path)
@@ -137,15 +141,13 @@ def main() -> None:
     if given.job:
         job(given.job, given.threads, given.limit)
         return
-    lines = []
-    for line in table(given.rounds, given.limit, given.beside):
+    command = " ".join(["python benchmarks/threads.py", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
+    lines = [command]
+    for line in table(given.nets, given.rounds, given.limit, given.beside, given.note):
         print(line, flush=True)
         lines.append(line)
-    if given.note:
-        lines.insert(3, given.note)
-    command = " ".join(["python benchmarks/threads.py", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
-    if given.out:
-        given.out.write_text("\n".join([command, *lines, ""]))
+        if given.out:  # line by line, so that one that is stopped leaves what it measured
+            given.out.write_text("\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

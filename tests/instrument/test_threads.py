@@ -15,11 +15,19 @@ from skipgrad.instrument.threads import MOST_ROUNDS, PATIENCE, Threads
 from skipgrad.train import Settings, race, settle, train_trial
 from train.toy import Toy
 
+REAL_MEETING = module.meeting
+
+
+def meets(number: int, clock: Any = None) -> float:
+    torch.set_num_threads(number)
+    return 1e-5
+
 
 @pytest.fixture(autouse=True)
 def before(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No limit from outside, and torch's number as it was, whatever happens."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "meeting", meets)  # so many of them on a clock that stands still take long
     was = torch.get_num_threads()
     yield
     torch.set_num_threads(was)
@@ -94,30 +102,30 @@ def test_a_first_step_that_no_start_of_threads_explains_is_the_last() -> None:
     assert (threads.chosen, used.count(2)) == (1, 1)
 
 
-@pytest.mark.parametrize(("alone", "together", "tried"), [(2e-5, 4e-3, False), (1e-3, 4e-3, True), (2e-5, 5e-4, True)])
+@pytest.mark.parametrize(("step", "wait", "tried"), [(0.02, 4e-3, False), (0.02, 9e-5, True), (20.0, 4e-3, True)])
 def test_threads_that_wait_for_each_other_at_an_op_are_not_tried_on_a_step(
-    monkeypatch: pytest.MonkeyPatch, alone: float, together: float, tried: bool
+    monkeypatch: pytest.MonkeyPatch, step: float, wait: float, tried: bool
 ) -> None:
     def meeting(number: int, clock: Any) -> float:
         torch.set_num_threads(number)
-        return alone if number == 1 else together
+        return wait
 
     monkeypatch.setattr(module, "meeting", meeting)
-    machine, threads = made(lambda count, step: 0.02 if count == 1 else 0.015)
+    machine, threads = made(lambda count, _: step / count)
     with threads:
         used = machine.run(threads, 60)
     assert (2 in used, threads.chosen) == (tried, 1 + tried)
     if not tried:
-        assert threads.how == "auto: 2 threads wait 4.0 ms for each other at every op, so 1 thread"
+        assert threads.how == "auto: 1 thread 20.0 ms a step, 2 threads wait 4.0 ms at every op"
         assert threads.settled
         assert threads.changes == []
 
 
 def test_a_meeting_is_short_and_measured() -> None:
-    assert 0 < module.meeting(1) < module.SPENT
+    assert 0 < REAL_MEETING(1) < module.SPENT
     assert torch.get_num_threads() == 1
     ticks = iter(range(100))
-    assert module.meeting(1, lambda: next(ticks)) == 1  # one is enough when it takes so long
+    assert REAL_MEETING(1, lambda: next(ticks)) == 1  # one is enough when it takes so long
 
 
 def test_long_steps_are_decided_by_few() -> None:

@@ -27,8 +27,11 @@ LEAST_ROUNDS, MOST_ROUNDS, ENOUGH = 3, 10, 1.0  # steps timed with each number; 
 GAIN = 0.9  # the number in use is left for one whose steps take less than this share of its time
 LOST = 4.0  # a number whose step takes this many times as long as the other's has lost at once
 STARTING = 0.2  # seconds that the first step with a number may take longer than that
-MEETINGS, SPENT = 30, 0.1  # ops by which is seen whether threads wait for each other, and seconds for all of them
-WAITS = 1e-3  # seconds an op; threads that meet in more, and in ten times what one alone takes, are not tried on a step
+MEETINGS, SPENT = 2000, 0.05  # ops, or seconds of them, that show whether threads wait for each other: many time slices
+WAITS, OPS = (
+    1e-4,
+    500,
+)  # threads that meet in more seconds an op, and in more than a step for so many ops, are not tried
 WINDOW = 10  # steps whose median is watched
 MOVED = 2.0  # how many times slower, or faster, steps become until both numbers are timed again
 PATIENCE = 20  # steps until that may happen for the first time; twice as many after each
@@ -162,11 +165,10 @@ class Threads:
             return self.chosen
         if other > 1 and not self._met:
             self._met = True
-            alone, together = meeting(1, self._clock), meeting(other, self._clock)
-            if together > max(WAITS, 10 * alone):
-                self._tell(f"{_threads(other)} wait {_time(together)} for each other at every op, so 1 thread")
-                held = self._timed[self.chosen]
-                self._end(median(held) if held else None)
+            took, wait = median(self._timed[self.chosen]), meeting(other, self._clock)
+            if wait > WAITS and wait * OPS > took:
+                self._tell(f"1 thread {_time(took)} a step, {_threads(other)} wait {_time(wait)} at every op")
+                self._end(took)
         return self.chosen if self._timed is None else other
 
     def _judge(self, last: int) -> None:
