@@ -100,7 +100,7 @@ def table(nets: list[str], rounds: int, limit: float, beside: list[int], note: s
                     for variant in variants[k % len(variants) :] + variants[: k % len(variants)]:
                         told[variant].append(measured(net, variant, limit))
             yield ""
-            where = f"beside {count} busy process{'es' * (count > 1)}" if count else "quiet"
+            where = f"beside {count} busy process{'es' * (count > 1)}" if count else "nothing started beside it"
             yield f"{net}, {steps} steps, {where}"
             seconds = {v: [t["seconds"] for t in told[v]] for v in variants}
             for variant in variants:
