@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser import chromium
+from compiled_cache import cache_folder
 from skip_hints import hint
-
-# What decides which vector units torch and the libraries below it use.
-VECTOR_UNITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder(os.environ))
-
-
-def cache_folder(environ: Any) -> Path:
-    """Compiled kernels of one processor and setting: loaded under another they end the process."""
-    import torch
-
-    flags = next((f for f in _lines(Path("/proc/cpuinfo")) if f.startswith(("flags", "Features"))), "")
-    settings = [f"{name}={environ.get(name, '')}" for name in VECTOR_UNITS]
-    said = "\n".join([torch.__version__, torch.backends.cpu.get_cpu_capability(), flags, *settings])
-    key = f"skipgrad-tests-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
-    given = environ.get("TORCHINDUCTOR_CACHE_DIR")
-    base = Path(given) if given else Path(tempfile.gettempdir()) / f"torchinductor-{os.getuid()}"
-    return base if base.name == key else base / key  # a worker of xdist has it from the process that started it
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

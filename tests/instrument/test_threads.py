@@ -11,16 +11,24 @@ import torch
 
 from skipgrad.core import BadInput, Recipe
 from skipgrad.instrument import threads as module
-from skipgrad.instrument.threads import MOST_ROUNDS, Threads
+from skipgrad.instrument.threads import MOST_ROUNDS, PATIENCE, Threads
 from skipgrad.race import race
 from skipgrad.train import settle, train_trial
 from train.toy import Toy
+
+REAL_MEETING = module.meeting
+
+
+def meets(number: int, clock: Any = None) -> float:
+    torch.set_num_threads(number)
+    return 1e-5
 
 
 @pytest.fixture(autouse=True)
 def before(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No limit from outside, and torch's number as it was, whatever happens."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "meeting", meets)  # so many of them on a clock that stands still take long
     was = torch.get_num_threads()
     yield
     torch.set_num_threads(was)
@@ -88,11 +96,37 @@ def test_a_small_gain_is_not_worth_another_thread() -> None:
     assert threads.chosen == 1
 
 
-def test_two_threads_that_wait_for_each_other_are_tried_twice_only() -> None:
+def test_a_first_step_that_no_start_of_threads_explains_is_the_last() -> None:
     machine, threads = made(lambda count, step: 0.02 if count == 1 else 4.0)
     with threads:
         used = machine.run(threads, 60)
-    assert (threads.chosen, used.count(2)) == (1, 2)
+    assert (threads.chosen, used.count(2)) == (1, 1)
+
+
+@pytest.mark.parametrize(("step", "wait", "tried"), [(0.02, 4e-3, False), (0.02, 9e-5, True), (20.0, 4e-3, True)])
+def test_threads_that_wait_for_each_other_at_an_op_are_not_tried_on_a_step(
+    monkeypatch: pytest.MonkeyPatch, step: float, wait: float, tried: bool
+) -> None:
+    def meeting(number: int, clock: Any) -> float:
+        torch.set_num_threads(number)
+        return wait
+
+    monkeypatch.setattr(module, "meeting", meeting)
+    machine, threads = made(lambda count, _: step / count)
+    with threads:
+        used = machine.run(threads, 60)
+    assert (2 in used, threads.chosen) == (tried, 1 + tried)
+    if not tried:
+        assert threads.how == "auto: 1 thread 20.0 ms a step, 2 threads wait 4.0 ms at every op"
+        assert threads.settled
+        assert threads.changes == []
+
+
+def test_a_meeting_is_short_and_measured() -> None:
+    assert 0 < REAL_MEETING(1) < module.SPENT
+    assert torch.get_num_threads() == 1
+    ticks = iter(range(100))
+    assert REAL_MEETING(1, lambda: next(ticks)) == 1  # one is enough when it takes so long
 
 
 def test_long_steps_are_decided_by_few() -> None:
@@ -100,8 +134,8 @@ def test_long_steps_are_decided_by_few() -> None:
     with threads:
         used = machine.run(threads, 20)
     assert threads.chosen == 2
-    assert used.index(2) < 4
-    assert set(used[2 + 2 * 4 :]) == {2}
+    assert used.index(2) == 4
+    assert set(used[4 + 2 * 3 :]) == {2}
 
 
 def test_the_first_step_with_a_number_does_not_count() -> None:
@@ -110,7 +144,7 @@ def test_the_first_step_with_a_number_does_not_count() -> None:
     def takes(count: int, step: int) -> float:
         first = count not in met
         met.add(count)
-        return 9.0 if first or step < 2 else 0.1 / count
+        return 9.0 if step < 2 else 0.55 if first else 0.1 / count
 
     machine, threads = made(takes)
     with threads:
@@ -192,6 +226,23 @@ def test_a_new_trial_begins_with_steps_that_do_not_count() -> None:
         for _ in range(20):
             assert set(machine.run(threads, 40)[:2]) == {1}
     assert threads.changes == []
+
+
+def test_a_trial_that_begins_while_both_are_timed_warms_up_with_the_number_in_use() -> None:
+    machine, threads = made(lambda count, step: 0.1)
+    with threads:
+        assert machine.run(threads, 5)[-1] == 2
+        machine.run(threads, 5)
+        assert machine.run(threads, 2) == [1, 1]
+
+
+def test_one_thread_that_is_slow_is_no_reason_to_hurry() -> None:
+    machine, threads = made(lambda count, step: 0.01 * count if step < 30 else 5.0)
+    with threads:
+        used = machine.run(threads, 60)
+    settled = 2 + 2 * (1 + MOST_ROUNDS)
+    assert used[settled : settled + PATIENCE] == [1] * PATIENCE
+    assert 2 in used[settled + PATIENCE :]
 
 
 def test_one_cpu_is_not_measured() -> None:
@@ -298,7 +349,7 @@ def test_a_trial_takes_its_steps_with_both_and_a_fixed_number_gives_the_same_bit
     torch.set_num_threads(1)
     with Threads("auto") as threads:
         chosen = train_trial(Toy(), SHORT, threads=threads)
-        assert threads.settled
+        assert threads.how != "auto: not measured yet: 1 thread"  # it may be looking again
     assert torch.get_num_threads() == 1
     with Threads(1) as threads:
         fixed = train_trial(Toy(), SHORT, threads=threads)

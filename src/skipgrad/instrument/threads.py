@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -26,11 +26,15 @@ WARM_UP = 2  # first steps of a trial: buffers and the optimizer's state are mad
 LEAST_ROUNDS, MOST_ROUNDS, ENOUGH = 3, 10, 1.0  # steps timed with each number; seconds after which the least will do
 GAIN = 0.9  # the number in use is left for one whose steps take less than this share of its time
 LOST = 4.0  # a number whose step takes this many times as long as the other's has lost at once
+STARTING = 0.2  # seconds that the first step with a number may take longer than that
+MEETINGS, SPENT = 2000, 0.05  # ops, or seconds of them, that show whether threads wait for each other: many time slices
+WAITS, OPS = (
+    1e-4,
+    500,
+)  # threads that meet in more seconds an op, and in more than a step for so many ops, are not tried
 WINDOW = 10  # steps whose median is watched
 MOVED = 2.0  # how many times slower, or faster, steps become until both numbers are timed again
 PATIENCE = 20  # steps until that may happen for the first time; twice as many after each
-
-Auto = Literal["auto"]
 
 
 class Threads:
@@ -71,7 +75,7 @@ class Threads:
         self._before: int | None = None
         if self.wanted is None:
             self.chosen, self.how = None, "as they were"
-        elif self.wanted != "auto":
+        elif isinstance(self.wanted, int):
             self.chosen, self.how = self.wanted, "fixed"
         elif limit == 1:
             self.chosen, self.how = 1, f"auto: {why}"
@@ -81,6 +85,7 @@ class Threads:
         # What is being timed: steps of each number, whose turn it is, and how many are thrown away first.
         self._timed: dict[int, list[float]] | None = {n: [] for n in self._counts} if self._counts else None
         self._throw = dict.fromkeys(self._counts, 1)
+        self._first, self._met = True, False
 
     @property
     def settled(self) -> bool:
@@ -128,6 +133,10 @@ class Threads:
             self._watch(took)
         elif self._throw[with_]:
             self._throw[with_] -= 1
+            held = self._timed[next(n for n in self._counts if n != with_)]
+            if held and took > LOST * median(held) + STARTING:  # no start of threads takes this long
+                self._timed[with_].append(took)
+                self._decide()
         else:
             self._timed[with_].append(took)
             self._judge(with_)
@@ -139,7 +148,7 @@ class Threads:
         if all(self._timed.values()):
             self._decide()
         else:
-            self.how = f"auto: too few steps to tell: {_threads(self.chosen or 1)}"
+            self._tell(f"too few steps to tell: {_threads(self.chosen or 1)}")
             self._end(None)
 
     # -- timing both ---------------------------------------------------------------------------
@@ -150,8 +159,17 @@ class Threads:
         """The number in use and the other one in turns, the number in use first."""
         if self._timed is None or self.chosen is None:
             return self.chosen
+        other = self._other()
         done = {n: len(times) - self._throw[n] for n, times in self._timed.items()}
-        return self.chosen if done[self.chosen] <= done[self._other()] else self._other()
+        if done[self.chosen] <= max(done[other], 0):  # one of its steps is known before the other is tried
+            return self.chosen
+        if other > 1 and not self._met:
+            self._met = True
+            took, wait = median(self._timed[self.chosen]), meeting(other, self._clock)
+            if wait > WAITS and wait * OPS > took:
+                self._tell(f"1 thread {_time(took)} a step, {_threads(other)} wait {_time(wait)} at every op")
+                self._end(took)
+        return self.chosen if self._timed is None else other
 
     def _judge(self, last: int) -> None:
         assert self._timed is not None
@@ -172,14 +190,18 @@ class Threads:
         if took[other] < GAIN * took[before]:
             self.chosen = other
         told = ", ".join(f"{_threads(n)} {_time(took[n])}{' a step' * (k == 0)}" for k, n in enumerate(self._counts))
-        if self._reference is None:  # the first time
-            self.how = f"auto: {told}"
+        if self._first:
+            self._tell(told)
         elif self.chosen != before:
             self.changes.append({"step": self._steps, "to": self.chosen, "why": told})
         self._end(took[self.chosen])
 
+    def _tell(self, why: str) -> None:
+        if self._first:
+            self.how = f"auto: {why}"
+
     def _end(self, reference: float | None) -> None:
-        self._timed, self._reference = None, reference
+        self._timed, self._reference, self._first = None, reference, False
         self._recent.clear()
         self._wait_until, self._patience = self._steps + self._patience, 2 * self._patience
         self._set(self.chosen)
@@ -199,6 +221,7 @@ class Threads:
             # The number in use has just been timed, and threads that have run before need no warming up.
             self._timed = {n: (self._last() if n == self.chosen else []) for n in self._counts}
             self._throw = dict.fromkeys(self._counts, 0)
+            self._met = False
 
     def _last(self) -> list[float]:
         return list(self._recent)[-LEAST_ROUNDS:]
@@ -209,14 +232,30 @@ class Threads:
             torch.set_num_threads(number)
 
 
-def parse(wanted: str | int | None) -> Auto | int | None:
+def meeting(number: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of an op of microseconds that torch splits among ``number`` threads; leaves torch with that number.
+
+    Where another process has a CPU that one of them needs, it takes milliseconds, and a step, which has hundreds of
+    such ops, seconds. So this is asked before a step is taken.
+    """
+    torch.set_num_threads(number)
+    x = torch.zeros(number << 15)  # torch gives no thread less than this
+    x.add_(1.0)  # starts the threads
+    begin, spent, done = clock(), 0.0, 0
+    while done < MEETINGS and spent < SPENT:
+        x.add_(1.0)
+        done, spent = done + 1, clock() - begin
+    return spent / done
+
+
+def parse(wanted: str | int | None) -> str | int | None:
     """``"auto"``, or a number of threads; None stays None.
 
     Raises:
         BadInput: anything else.
     """
     if wanted is None or wanted == "auto":
-        return wanted  # pyright: ignore[reportReturnType] – it is "auto"
+        return wanted
     text = str(wanted)
     if isinstance(wanted, bool) or not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST:
         raise BadInput(

@@ -65,7 +65,7 @@ def value(thing: Any) -> str:
     if isinstance(thing, dict):
         return ", ".join(f"{clean(k)} {value(v)}" for k, v in thing.items())
     if isinstance(thing, (list, tuple)):
-        return ", ".join(value(v) for v in thing)
+        return ", ".join(value(v) for v in thing) or "none"
     return clean(thing)
 
 

@@ -81,20 +81,22 @@ def _last_to_train(connection: sqlite3.Connection, trials: tuple[Trial, ...]) ->
 
 def _losses(connection: sqlite3.Connection, trial: int) -> tuple[tuple[LossPoint, ...], bool, tuple[LossPoint, ...]]:
     """Losses by step, of one written again the later one; whether they are all; and the last."""
-    columns = "SELECT step, loss, seconds FROM losses WHERE trial = ?1"
-    first = connection.execute(f"{columns} ORDER BY step, rowid LIMIT ?2", (trial, MOST_LOSSES + 1)).fetchall()
+    columns = "SELECT step, loss, seconds FROM losses WHERE trial = :trial"
+    first = connection.execute(
+        f"{columns} ORDER BY step, rowid LIMIT :most", {"trial": trial, "most": MOST_LOSSES + 1}
+    ).fetchall()
     if len(first) <= MOST_LOSSES:
         points = _points(trial, first)
         return points, True, points[-RECENT:]
-    newest_first = f"{columns} ORDER BY step DESC, rowid DESC LIMIT ?2"
-    recent = connection.execute(newest_first, (trial, RECENT)).fetchall()[::-1]
+    newest_first = f"{columns} ORDER BY step DESC, rowid DESC LIMIT :most"
+    recent = connection.execute(newest_first, {"trial": trial, "most": RECENT}).fetchall()[::-1]
     begin, end = first[0][0], recent[-1][0]
     stride = 1
     while (end - begin) // stride >= MOST_LOSSES:
         stride *= 2  # doubled, so that the next look finds the same ones again
-    next_from = f"{columns} AND step = (SELECT min(step) FROM losses WHERE trial = ?1 AND step >= ?2)"
+    next_from = f"{columns} AND step = (SELECT min(step) FROM losses WHERE trial = :trial AND step >= :step)"
     spaced = [
-        connection.execute(f"{next_from} ORDER BY rowid DESC LIMIT 1", (trial, step)).fetchone()
+        connection.execute(f"{next_from} ORDER BY rowid DESC LIMIT 1", {"trial": trial, "step": step}).fetchone()
         for step in range(begin, end, stride)
     ]
     return _points(trial, [*spaced, recent[-1]]), False, _points(trial, recent)
@@ -130,9 +132,9 @@ def _newest(connection: sqlite3.Connection, tables: set[str], trial: int, kind: 
         SKIPS.name: ("skip_rows", schema.SKIP_COLUMNS, skips_by_trial),
         LAYERS.name: ("layer_rows", schema.LAYER_COLUMNS, layers_by_trial),
     }[kind.name]
-    newest = f"SELECT max(step) FROM {table} WHERE trial = ?1"
+    newest = f"SELECT max(step) FROM {table} WHERE trial = :trial"
     cursor = connection.execute(
-        f"SELECT trial, {', '.join(columns)} FROM {table} WHERE trial = ?1 AND step = ({newest}) ORDER BY rowid",
-        (trial,),
+        f"SELECT trial, {', '.join(columns)} FROM {table} WHERE trial = :trial AND step = ({newest}) ORDER BY rowid",
+        {"trial": trial},
     )
     return by_trial(cursor).get(trial, ())
