@@ -10,12 +10,12 @@ import pytest
 from report import synthetic
 from skipgrad.core import Cure, LayerRow, Run, Skip, SkipRow, Trial
 from skipgrad.core.draw.strip import arc_heights
+from skipgrad.diagnosis import diagnose
 from skipgrad.report import parts
 from skipgrad.report.evidence import evidence
 from skipgrad.report.floor import floor
 from skipgrad.report.subjects import share, skip_norms, subjects, winner
 from skipgrad.report.text import clean, figure, sample, times
-from skipgrad.report.verdict import first_to_last
 
 RUNS = ("plain56", "healthy", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan", "hostile")
 
@@ -102,15 +102,24 @@ def test_the_winner_is_the_fastest_to_the_patients_best_loss() -> None:
     assert winner(Run({}, cures=(Cure("x", "worse", ""),))) is None
 
 
-def test_first_to_last_is_the_median_over_steps_of_the_medians_of_three() -> None:
-    def rows(step: int, norms: list[float]) -> list[LayerRow]:
-        return [LayerRow(step, f"l{d}", d, g, 1.0, 1.0, None, None) for d, g in enumerate(norms)]
+def test_the_headline_says_what_sg001_measured() -> None:
+    # Thirteen layers with closed branches at both ends: the median of three is far from what reaches that depth.
+    norms = [0.1, 1e-4, 1e-4, *[0.5] * 7, 1e-3, 1.0, 1e-3]
+    rows = [LayerRow(s, f"l{d}", d, g * 10**s, 1.0, 1.0, None, None) for s in range(3) for d, g in enumerate(norms)]
+    run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: tuple(rows)})
+    [found] = [f for f in diagnose(run) if f.code == "SG001"]
+    gradient, *_ = parts(run).verdict.figures
+    assert found.evidence["first_to_last"] == pytest.approx(0.1)
+    assert gradient.value == times(found.evidence["first_to_last"])
+    assert gradient.detail == "‖dL/dz‖, median of 3 measured steps"
+    assert "the gradient reaching its first layers is 0.1 times that at the last" in parts(run).verdict.sentence
 
-    steady = [0.1, 0.2, 0.3, *[1.0] * 6, 2.0, 4.0, 8.0]
-    measured = rows(0, steady) + rows(1, [10 * g for g in steady]) + rows(2, [*steady[:-3], 0.2, 0.2, 0.2])
-    measured += rows(3, [math.nan] * 12) + rows(4, [0.0] * 12)
-    run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: tuple(measured)})
-    assert first_to_last(subjects(run)[0]) == pytest.approx(0.2 / 4.0)
+
+def test_without_a_profile_the_headline_says_why() -> None:
+    rows = tuple(LayerRow(0, f"l{d}", d, 1.0, 1.0, 1.0, None, None) for d in range(3))
+    run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: rows})
+    gradient, *_ = parts(run).verdict.figures
+    assert (gradient.value, gradient.detail) == ("–", "3 layers get a gradient, fewer than 4")
 
 
 def test_the_backwards_of_one_step_count_together() -> None:

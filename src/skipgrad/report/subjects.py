@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
-from skipgrad.core import Cure, LayerRow, Run, SkipGraph, SkipRow, Trial
+from skipgrad.core import Cure, LayerRow, Measurements, Run, SkipGraph, SkipRow, Trial
 from skipgrad.report.text import clean
 
 # A step is shown when it has this share of the rows of the fullest one. Of a step that a thinned run file does not keep
@@ -41,6 +41,11 @@ class Subject:
         found = Counter(r.step for r in self.skips) + Counter(r.step for r in self.layers)
         most = max(found.values(), default=0)
         return sorted(step for step, rows in found.items() if rows >= WHOLE * most)
+
+    @property
+    def measurements(self) -> Measurements:
+        """Its rows as diagnosis takes them."""
+        return Measurements(self.graph, self.skips, self.layers)
 
 
 def winner(run: Run) -> Cure | None:

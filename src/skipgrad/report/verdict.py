@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
-from statistics import median
 
 from skipgrad.core import Cure, Run
+from skipgrad.diagnosis import Profile, profile
 from skipgrad.report.marks import found
 from skipgrad.report.subjects import Subject, winner
 from skipgrad.report.text import clean, figure, listed, plural, short, spread, times
-
-# As many layers at each end count as "the first" and "the last" ones; the same as the checks take.
-END = 3
 
 
 @dataclass(frozen=True)
@@ -57,47 +53,29 @@ def verdict(run: Run, who: tuple[Subject, ...]) -> Verdict:
     else:
         state = "skipped"
         matter = f"{model} was not diagnosed: {_why_not(run)}"
-    gradient = first_to_last(who[0])
-    cured = first_to_last(who[1]) if len(who) > 1 else None
+    gradient = profile(who[0].measurements)
     best = winner(run)
     clauses = [matter]
-    if gradient is not None:
-        clauses.append(f"the gradient reaching its first layers is {figure(gradient, 2)} times that at the last")
+    if isinstance(gradient, Profile):
+        clauses.append(
+            f"the gradient reaching its first layers is {figure(gradient.first_to_last, 2)} times that at the last"
+        )
     clauses.append(_outcome(run, best))
     sentence = "; ".join(c for c in clauses if c) + "."
-    return Verdict(state, sentence, (_gradient_figure(who, gradient, cured), *_cure_figures(run, best)))
+    return Verdict(state, sentence, (_gradient_figure(who), *_cure_figures(run, best)))
 
 
-def first_to_last(subject: Subject) -> float | None:
-    """‖dL/dz‖ of the first layers relative to the last: medians of three at each end, then over the steps.
-
-    Layers without a gradient of their own (frozen ones) do not count, steps with a zero or non-finite end neither.
-    """
-    rows = [r for r in subject.layers if math.isfinite(r.out_grad_norm)]
-    rows = [r for r in rows if r.weight_grad_norm is not None] or rows
-    depths = sorted({r.depth for r in rows})
-    if len(depths) < 2:
-        return None
-    k = max(1, min(END, len(depths) // 4))
-    first, last = set(depths[:k]), set(depths[-k:])
-    ends: dict[int, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for r in rows:
-        if r.depth in first:
-            ends[r.step][0].append(r.out_grad_norm)
-        if r.depth in last:
-            ends[r.step][1].append(r.out_grad_norm)
-    ratios = [median(a) / median(b) for a, b in ends.values() if a and b and median(b) > 0]
-    return median(ratios) if ratios else None
-
-
-def _gradient_figure(who: tuple[Subject, ...], gradient: float | None, cured: float | None) -> Figure:
+def _gradient_figure(who: tuple[Subject, ...]) -> Figure:
     label = "gradient reaching the first layers, relative to the last"
-    if gradient is None:
-        return Figure("–", label, "not measured")
-    detail = f"‖dL/dz‖, median of {plural(len({r.step for r in who[0].layers} & set(who[0].steps)), 'measured step')}"
-    if cured is not None:
-        detail += f"; {times(cured)} {who[1].who}"
-    return Figure(times(gradient), label, detail)
+    seen = profile(who[0].measurements)
+    if not isinstance(seen, Profile):
+        return Figure("–", label, clean(seen.prescription))
+    detail = f"‖dL/dz‖, median of {plural(seen.steps, 'measured step')}"
+    for other in who[1:]:
+        cured = profile(other.measurements)
+        if isinstance(cured, Profile):
+            detail += f"; {times(cured.first_to_last)} {other.who}"
+    return Figure(times(seen.first_to_last), label, detail)
 
 
 def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
