@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -53,6 +53,18 @@ def test_table(cli: Any, calls: list[Any], snapshot: SnapshotAssertion) -> None:
     done = cli("boost", "a:b", "--data", "c:d")
     assert done.status == 0
     assert done.out == snapshot
+
+
+def test_a_patient_that_does_not_train_gets_losses(
+    cli: Any, calls: list[Any], snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = Cure("add-skips", "helped", "falls where the patient does not", best_loss=0.476, patient_best_loss=2.3)
+    told = [replace(idle, patient_trains=False, patient_first_loss=2.31), CURES[2]]
+    monkeypatch.setattr("skipgrad.boost.boost", lambda *_, **__: told)
+    done = cli("boost", "a:b", "--data", "c:d")
+    assert done.out == snapshot
+    [first, _] = json.loads(cli("boost", "a:b", "--data", "c:d", "--json").out)["cures"]
+    assert (first["patient_trains"], first["steps_ratio"], first["seconds_ratio"]) == (False, None, None)
 
 
 def test_json(cli: Any, calls: list[Any]) -> None:

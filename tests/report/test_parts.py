@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 
 from report import synthetic
-from skipgrad.core import Cure, LayerRow, Run, Skip, SkipRow, Trial
+from skipgrad.core import LayerRow, Run, Skip, SkipRow, Trial
 from skipgrad.core.draw.strip import arc_heights
 from skipgrad.diagnosis import diagnose
 from skipgrad.report import parts
 from skipgrad.report.evidence import evidence
 from skipgrad.report.floor import floor
-from skipgrad.report.subjects import share, skip_norms, subjects, winner
+from skipgrad.report.subjects import share, skip_norms, subjects
 from skipgrad.report.text import clean, figure, sample, times
 
-RUNS = ("plain56", "healthy", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan", "hostile")
+RUNS = ("plain56", "standstill", "healthy", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan", "hostile")
 
 
 def test_the_verdict_carries_the_figures_of_the_sick_run() -> None:
@@ -89,17 +89,26 @@ def test_an_unhelped_patient_is_not_called_cured() -> None:
     assert [s.who for s in p.strips.strips] == ["patient", "with add-skips"]
 
 
-def test_the_winner_is_the_fastest_to_the_patients_best_loss() -> None:
-    def cure(name: str, steps: float | None, loss: float) -> Cure:
-        return Cure(name, "helped", "", steps_ratio=steps, best_loss=loss)
-
-    run = Run(
-        {}, cures=(cure("late", 0.9, 0.1), cure("never", None, 0.0), cure("soon", 0.2, 0.5), cure("tie", 0.2, 0.4))
+def test_a_patient_that_does_not_train_has_losses_and_no_ratio() -> None:
+    p = parts(synthetic.standstill())
+    assert p.verdict.sentence.endswith(
+        "; the patient does not train: its loss is 2.3 at its best and 2.32 at first; "
+        "with add-skips the loss falls to 0.12 in the same 200 steps."
     )
-    best = winner(run)
-    assert best is not None
-    assert best.remedy == "tie"
-    assert winner(Run({}, cures=(Cure("x", "worse", ""),))) is None
+    _, loss = p.verdict.figures
+    assert (loss.value, loss.label) == ("2.3 → 0.12", "best training loss, patient → add-skips")
+    assert loss.detail == "median over 3 seeds, smoothed; the patient does not train: 2.32 at first"
+    assert {(c.steps, c.seconds) for c in p.cures} == {("–", "–")}
+    assert p.cards[0].cures == ("add-skips helped, best loss 0.12 (patient 2.3)",)
+    assert p.losses.best is None
+    assert "×" not in p.verdict.sentence.replace("×10", "")
+
+
+def test_a_patient_that_does_not_train_and_no_cure_that_helps() -> None:
+    run = synthetic.standstill()
+    cures = tuple(replace(c, state="no change") for c in run.cures)
+    sentence = parts(replace(run, cures=cures)).verdict.sentence
+    assert "2.32 at first; none of the remedies tried helped" in sentence
 
 
 def test_the_headline_says_what_sg001_measured() -> None:

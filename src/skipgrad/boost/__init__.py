@@ -1,6 +1,6 @@
 """Which remedies make this model train faster: raced, measured, ranked."""
 
 from skipgrad.boost.boost import boost
-from skipgrad.race.rank import ranked
+from skipgrad.core.rank import ranked
 
 __all__ = ["boost", "ranked"]

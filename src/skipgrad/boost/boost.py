@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
+from skipgrad.core.rank import ranked
 from skipgrad.core.run import Cure
 from skipgrad.instrument.threads import Threads
 from skipgrad.race import prepare_with, race, verdicts
 from skipgrad.race.race import OnEvent
-from skipgrad.race.rank import ranked
 from skipgrad.remedies import REMEDIES, remedy, treat
 from skipgrad.train import Settings, WorkloadLike
 

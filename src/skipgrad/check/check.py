@@ -19,6 +19,7 @@ from skipgrad.check.folder import REPORT, RUN, drop_empty, make_folder, set_asid
 from skipgrad.check.options import CheckOptions, CheckResult, Progress
 from skipgrad.check.paths import WHAT, path_row
 from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipGraph, Trial, ending
+from skipgrad.core.rank import nearest
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
 from skipgrad.instrument.threads import Threads
@@ -270,7 +271,7 @@ class _Check:
         told = verdicts(result, lines)
         self.writer.cures(told)
         self.writer.commit()
-        best = _best(told)
+        best = nearest(told)
         if best is not None and best.rate is not None:
             trial = Trial(
                 _next_id(result), best.remedy, best.rate, self.options.seed, self.settings.steps, measured=True
@@ -321,13 +322,6 @@ def _refusal(name: str, graph: SkipGraph, ledger: Ledger) -> Cure | None:
     except (RemedyRefused, MeasureError) as error:
         return Cure(name, "refused", error.received or error.doing)
     return None
-
-
-def _best(cures: Sequence[Cure]) -> Cure | None:
-    """The cure worth measuring: the one that helped most, else the one that came nearest."""
-    ran = [c for c in cures if c.best_loss is not None]
-    helped = [c for c in ran if c.state == "helped"] or ran
-    return min(helped, key=lambda c: (c.steps_ratio if c.steps_ratio is not None else 9e9, c.best_loss), default=None)
 
 
 def _next_id(result: RaceResult) -> int:

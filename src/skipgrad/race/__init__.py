@@ -1,11 +1,10 @@
-"""A patient and its cures under equal budgets: the race, the verdict seed by seed, the rank."""
+"""A patient and its cures under equal budgets: the race, the verdict seed by seed."""
 
 from skipgrad.race.compare import SeedVerdict, compare, judge_seeds
 from skipgrad.race.prepare import find_skips, measure_once, prepare_with
 from skipgrad.race.race import Dropped, Event, Finished, Noted, Started, Stepped, race
-from skipgrad.race.rank import ranked
 from skipgrad.race.results import RaceResult
-from skipgrad.race.smooth import best_smoothed, final_loss, score, smoothed, window
+from skipgrad.race.smooth import best_smoothed, final_loss, noise, score, smoothed, trains, window
 from skipgrad.race.verdicts import verdicts
 
 __all__ = [
@@ -23,11 +22,12 @@ __all__ = [
     "find_skips",
     "judge_seeds",
     "measure_once",
+    "noise",
     "prepare_with",
     "race",
-    "ranked",
     "score",
     "smoothed",
+    "trains",
     "verdicts",
     "window",
 ]

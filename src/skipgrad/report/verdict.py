@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from skipgrad.core import Cure, Run
+from skipgrad.core.rank import winner
 from skipgrad.diagnosis import Profile, profile
 from skipgrad.report.marks import found
-from skipgrad.report.subjects import Subject, winner
+from skipgrad.report.subjects import Subject
 from skipgrad.report.text import clean, figure, listed, plural, short, spread, times
 
 
@@ -54,7 +55,7 @@ def verdict(run: Run, who: tuple[Subject, ...]) -> Verdict:
         state = "skipped"
         matter = f"{model} was not diagnosed: {_why_not(run)}"
     gradient = profile(who[0].measurements)
-    best = winner(run)
+    best = winner(run.cures)
     clauses = [matter]
     if isinstance(gradient, Profile):
         clauses.append(
@@ -84,6 +85,11 @@ def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
         detail = f"{plural(tried, 'remedy', 'remedies')} tried, none helped" if tried else "no remedy was tried"
         return (Figure("–", "steps and seconds to the patient's best loss, cured against patient", detail),)
     name = short(best.remedy)
+    if not best.patient_trains:
+        many = f"median over {plural(best.seeds, 'seed')}, smoothed; " if best.seeds else ""
+        still = f"{many}the patient does not train: {figure(best.patient_first_loss)} at first"
+        fall = f"{figure(best.patient_best_loss)} → {figure(best.best_loss)}"
+        return (Figure(fall, f"best training loss, patient → {name}", still),)
     over = f" over {plural(best.seeds, 'seed')}" if best.seeds else ""
     seconds = (
         times(best.seconds_ratio),
@@ -124,8 +130,13 @@ def _every_seed(best: Cure) -> bool:
 
 
 def _outcome(run: Run, best: Cure | None) -> str:
+    idle = next((c for c in run.cures if not c.patient_trains), None)
+    still = _standstill(idle) if idle else ""
     if best is not None:
         name = short(best.remedy)
+        same = f" in the same {run.meta['steps']} steps" if run.meta.get("steps") else ""
+        if not best.patient_trains:
+            return f"{still}; with {name} the loss falls to {figure(best.best_loss)}{same}"
         steps_, seconds_ = best.steps_spread, best.seconds_spread
         range_ = f" ({spread(steps_)})" if steps_ else ""
         time = f" and {times(best.seconds_ratio)} the seconds" if best.seconds_ratio is not None else ""
@@ -133,10 +144,9 @@ def _outcome(run: Run, best: Cure | None) -> str:
             time += f" ({spread(seconds_)})"
         ratios = f"the patient's best loss in {times(best.steps_ratio)} the steps{range_}{time}"
         if never_reached(best):
-            steps = f" in the same {run.meta['steps']} steps" if run.meta.get("steps") else ""
             lower = (
                 f"with {name} the loss falls to {figure(best.best_loss)}, which the patient, at "
-                f"{figure(best.patient_best_loss)}, never reaches{steps}"
+                f"{figure(best.patient_best_loss)}, never reaches{same}"
             )
             return f"{lower}; it meets {ratios}" if _every_seed(best) else lower
         if best.steps_ratio is None:
@@ -149,12 +159,22 @@ def _outcome(run: Run, best: Cure | None) -> str:
         return f"{name} reaches {ratios}"
     tried = [clean(c.remedy) for c in run.cures if c.state != "refused"]
     if tried:
-        return f"none of the remedies tried helped ({listed(tried)})"
+        none = f"none of the remedies tried helped ({listed(tried)})"
+        return f"{still}; {none}" if still else none
     if run.cures:
         return "every remedy refused this model"
     if found(run) and run.meta.get("state") == "done":
         return "no remedy was tried"
     return ""
+
+
+def _standstill(cure: Cure) -> str:
+    if cure.patient_best_loss is None:
+        return "the patient does not train: its loss is no finite number"
+    return (
+        f"the patient does not train: its loss is {figure(cure.patient_best_loss)} at its best and "
+        f"{figure(cure.patient_first_loss)} at first"
+    )
 
 
 def _why_not(run: Run) -> str:
