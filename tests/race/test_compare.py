@@ -10,9 +10,9 @@ from skipgrad.race import compare, judge_seeds, noise, smoothed, trains, window
 from skipgrad.train import TrialResult
 
 
-def result(losses, seed=0, remedy=None, state="done", steps=None, pace=0.1):
+def result(losses, seed=0, remedy=None, state="done", steps=None, pace=0.1, lines=""):
     trial = Trial(0, remedy, 0.1, seed, steps or len(losses), state=state)
-    return TrialResult(trial, tuple(LossPoint(0, i, v, pace * (i + 1)) for i, v in enumerate(losses)))
+    return TrialResult(trial, tuple(LossPoint(0, i, v, pace * (i + 1)) for i, v in enumerate(losses)), lines)
 
 
 def fall(rate, steps=100, start=2.0, floor=0.0):
@@ -33,8 +33,8 @@ def test_smoothing_agrees_with_the_plain_mean_of_each_window(losses):
 
 def test_a_cure_twice_as_fast_on_every_seed_helped():
     patient = [result(fall(0.03), seed) for seed in range(3)]
-    cure = [result(fall(0.06), seed) for seed in range(3)]
-    verdict = compare(patient, cure, "zero-init", lines="apply()")
+    cure = [result(fall(0.06), seed, lines="apply()") for seed in range(3)]
+    verdict = compare(patient, cure, "zero-init")
     assert verdict.state == "helped"
     assert verdict.steps_ratio == pytest.approx(0.5, abs=0.03)
     assert verdict.seconds_ratio == pytest.approx(0.5, abs=0.03)

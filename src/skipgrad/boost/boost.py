@@ -11,7 +11,7 @@ from skipgrad.core.run import Cure
 from skipgrad.instrument.threads import Threads
 from skipgrad.race import prepare_with, race, verdicts
 from skipgrad.race.race import OnEvent
-from skipgrad.remedies import REMEDIES, remedy, treat
+from skipgrad.remedies import REMEDIES, remedy
 from skipgrad.train import Settings, WorkloadLike
 
 # Of the typed rate: BOOST's races found the best rate of a cure within a factor of 4 of the patient's.
@@ -59,9 +59,7 @@ def boost(
         raise BadInput("choosing remedies to race", received=", ".join(chosen), todo="name each once")
     for name in chosen:
         remedy(name)  # an unknown name is told before the first trial
-    lines: dict[str, str] = {}
-    device = settings.device
-    cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in chosen}
+    cures = {n: prepare_with(n, workload, device=settings.device, graph=graph) for n in chosen}
     grid = [settings.lr * f for f in RATE_FACTORS] if rates is None else list(rates)
     result = race(
         workload,
@@ -73,4 +71,4 @@ def boost(
         first_trial_id=first_trial_id,
         threads=threads,
     )
-    return ranked(verdicts(result, lines))
+    return ranked(verdicts(result))

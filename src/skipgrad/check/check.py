@@ -38,7 +38,7 @@ from skipgrad.race import (
     race,
     verdicts,
 )
-from skipgrad.remedies import REMEDIES, remedy, treat
+from skipgrad.remedies import REMEDIES, remedy
 from skipgrad.report import write_html
 from skipgrad.store import RunWriter, read_run
 from skipgrad.train import Prepare, Settings, settle, train_trial
@@ -233,9 +233,7 @@ class _Check:
         return ledger
 
     def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str]) -> None:
-        lines: dict[str, str] = {}
-        device = self.options.device
-        cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in names}
+        cures = {n: prepare_with(n, workload, device=self.options.device, graph=graph) for n in names}
         rates = [self.settings.lr * f for f in RATE_FACTORS]
         seeds = [self.options.seed + k for k in range(SEEDS)]
         trials = (1 + len(names)) * (len(rates) + len(seeds) - 1)
@@ -268,7 +266,7 @@ class _Check:
             first_trial_id=1,
             threads=self.threads,
         )
-        told = verdicts(result, lines)
+        told = verdicts(result)
         self.writer.cures(told)
         self.writer.commit()
         best = nearest(told)

@@ -199,7 +199,7 @@ class Cure:
         patient_rate: the patient's.
         seeds: how many seeds were compared.
         lines: Python to paste that applies the cure.
-        patient_trains: whether the patient's loss fell, by more than its noise, on more than half of the seeds.
+        patient_trains: whether the patient's loss fell, by more than its noise, on at least half of the seeds.
         patient_first_loss: the patient's first smoothed loss, median over seeds.
     """
 

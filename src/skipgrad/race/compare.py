@@ -48,20 +48,19 @@ class SeedVerdict:
     patient_first: float = math.inf
 
 
-def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy: str, lines: str = "") -> Cure:
+def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy: str) -> Cure:
     """Judges a cure against its patient, each at its best rate, over the seeds both were run on.
 
     ``"helped"``: the median over seeds is below .9 and every seed is below 1. ``"worse"``: every seed is above 1.1.
     Else ``"no change"``. A seed counts as in `SeedVerdict.weight`.
 
-    A patient does not train when its loss falls on no more than half the seeds (`trains`). Its best loss is then one by
+    A patient does not train when its loss falls on fewer than half of the seeds (`trains`). Its best loss is then one by
     chance, so no ratio of steps or seconds to it is given; and only a cure that itself trains has helped.
 
     Args:
         patient: the patient's trials, one a seed.
         cure: the cure's.
         remedy: its name.
-        lines: Python that applies it, for the record.
 
     Raises:
         BadInput: when no seed was run on both.
@@ -82,8 +81,8 @@ def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy:
         state = "helped"
     elif min(weights) > WORSE_ABOVE:
         state = "worse"
-    alive = _most([v.patient_trains for v in verdicts])
-    if state == "helped" and not alive and not _most([v.trains for v in verdicts]):
+    alive = _half([v.patient_trains for v in verdicts])
+    if state == "helped" and not alive and not _half([v.trains for v in verdicts]):
         state = "no change"
     steps = [v.steps if alive else None for v in verdicts]
     seconds = [v.seconds if alive else None for v in verdicts]
@@ -102,7 +101,7 @@ def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy:
         rate=ours[0].trial.rate,
         patient_rate=theirs[0].trial.rate,
         seeds=len(verdicts),
-        lines=lines,
+        lines=ours[-1].lines,
         patient_trains=alive,
         patient_first_loss=_finite(median(v.patient_first for v in verdicts)),
     )
@@ -160,8 +159,8 @@ def _middle(values: list[float | None]) -> float | None:
     return median(math.inf if v is None else v for v in values)
 
 
-def _most(answers: list[bool]) -> bool:
-    return 2 * sum(answers) > len(answers)
+def _half(answers: list[bool]) -> bool:
+    return 2 * sum(answers) >= len(answers)
 
 
 def _spread(values: list[float | None]) -> tuple[float, float] | None:
@@ -184,9 +183,9 @@ def _reason(verdicts: list[SeedVerdict], cure: list[TrialResult], patient: list[
         return f"Diverged on {fallen[0]} of {many} seed{'s' * (many > 1)}{also}; {losses}."
     if fallen[1]:
         return f"Trains where the patient diverged on {fallen[1]} of {many} seed{'s' * (many > 1)}; {losses}."
-    if not _most([v.patient_trains for v in verdicts]):
+    if not _half([v.patient_trains for v in verdicts]):
         first = median(v.patient_first for v in verdicts)
-        also = "" if _most([v.trains for v in verdicts]) else ", which is no fall either"
+        also = "" if _half([v.trains for v in verdicts]) else ", which is no fall either"
         return (
             f"The patient does not train: {number(target)} at its best, {number(first)} at first; "
             f"here the best loss is {number(best)}{also} ({seeds})."
