@@ -27,7 +27,6 @@ from skipgrad.core import Recipe, SkipgradError
 from skipgrad.core.run import LossPoint
 from skipgrad.models import fit
 from skipgrad.race import compare, final_loss, prepare_with, score
-from skipgrad.remedies import treat
 from skipgrad.train import TrialResult, train_trial
 
 RATES = (1 / 3, 1.0, 3.0)
@@ -119,7 +118,7 @@ class Race:
 
     def _train(self, name: str, settings: Recipe) -> dict[str, Any]:
         began = time.process_time()
-        prepare = None if name == PLAIN else prepare_with(treat, name, self.workload)
+        prepare = None if name == PLAIN else prepare_with(name, self.workload)
         try:
             result = train_trial(
                 self.workload, settings, trial=settings.trial(0, None if name == PLAIN else name), prepare=prepare

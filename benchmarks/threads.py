@@ -36,17 +36,18 @@ BUSY = "while True: sum(i * i for i in range(10_000))"
 
 def job(net: str, threads: str, limit: float) -> None:
     """One process of it: trains, and prints what it took."""
+    from skipgrad.core import Recipe
     from skipgrad.instrument.threads import Threads
     from skipgrad.models import fit
-    from skipgrad.train import Settings, settle, train_trial
+    from skipgrad.train import settle, train_trial
 
     model, data, batch, steps = NETS[net]
     name, *args = model.split()
     given = {k: int(v) for k, v in (a.split("=") for a in args)}
     workload = fit(name, given, data, batch_size=batch)
     with Threads(1) as warm:  # what a process does once (optimizer, kernels) is no matter of threads
-        train_trial(workload, Settings(steps=2, lr=0.01), threads=warm)
-    settings = Settings(steps=steps, lr=0.01)
+        train_trial(workload, Recipe(steps=2, lr=0.01), threads=warm)
+    settings = Recipe(steps=steps, lr=0.01)
     with Threads(threads) as chooser:
         begin = time.perf_counter()
         settle(workload, settings, chooser)

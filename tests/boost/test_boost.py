@@ -1,29 +1,12 @@
 import pytest
 
 from skipgrad.boost import boost
-from skipgrad.core import BadInput, Cure, Recipe, UnknownName
-from skipgrad.race import Finished, Started, ranked
+from skipgrad.core import BadInput, Recipe, UnknownName
+from skipgrad.core.rank import ranked
+from skipgrad.race import Finished, Started
 from train.toy import Net, Toy
 
 DEEP = Toy(lambda: Net(blocks=6))
-
-
-def cure(name, state, seconds=None, best=1.0):
-    return Cure(name, state, "", seconds_ratio=seconds, best_loss=best)
-
-
-def test_ranking_goes_by_state_then_time_then_loss():
-    cures = [
-        cure("refused", "refused"),
-        cure("never", "no change", None, 0.1),
-        cure("same", "no change", 1.0),
-        cure("slow", "helped", 0.8),
-        cure("fast", "helped", 0.5),
-        cure("rescued", "helped", None, 0.01),
-        cure("worse", "worse"),
-    ]
-    order = [c.remedy for c in ranked(cures)]
-    assert order == ["rescued", "fast", "slow", "same", "never", "worse", "refused"]
 
 
 def test_remedies_are_raced_on_every_seed_and_ranked_with_the_lines_that_apply_them():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,18 @@ def test_table(cli: Any, calls: list[Any], snapshot: SnapshotAssertion) -> None:
     done = cli("boost", "a:b", "--data", "c:d")
     assert done.status == 0
     assert done.out == snapshot
+
+
+def test_a_patient_that_does_not_train_gets_losses(
+    cli: Any, calls: list[Any], snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = Cure("add-skips", "helped", "falls where the patient does not", best_loss=0.476, patient_best_loss=2.3)
+    told = [replace(idle, patient_trains=False, patient_first_loss=2.31), CURES[2]]
+    monkeypatch.setattr(sys.modules[__name__], "CURES", told)
+    done = cli("boost", "a:b", "--data", "c:d")
+    assert done.out == snapshot
+    [first, _] = json.loads(cli("boost", "a:b", "--data", "c:d", "--json").out)["cures"]
+    assert (first["patient_trains"], first["steps_ratio"], first["seconds_ratio"]) == (False, None, None)
 
 
 def test_json(cli: Any, calls: list[Any]) -> None:

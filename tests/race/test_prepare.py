@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from repeatable import same_bits
-from skipgrad.core import Recipe, RemedyRefused
+from skipgrad.core import Recipe, RemedyRefused, UnknownName
 from skipgrad.ledger import watch
-from skipgrad.race import find_skips, measure_once, prepare_with, race
-from skipgrad.remedies import treat
+from skipgrad.race import find_skips, measure_once, prepare_with, race, verdicts
+from skipgrad.remedies import Remedy
 from skipgrad.train import train_trial
 from train.toy import Net, Scaled, Toy
 
@@ -16,10 +16,28 @@ def state_of(model):
     return {k: v.clone() for k, v in model.state_dict().items()}
 
 
-def test_treat_gets_the_skips_and_a_way_to_measure_that_leaves_no_trace():
+class Halve(Remedy):
+    """Notes what it is handed."""
+
+    name, title, kind = "halve", "half of every branch", "model"
+
+    def __init__(self, look=None):
+        self.look, self.graphs = look, []
+
+    def plan(self, graph, measured=None):
+        raise NotImplementedError
+
+    def treat(self, model, graph, *, measured=None, measure=None):
+        self.graphs.append(graph)
+        if self.look is not None:
+            self.look(model, graph, measure)
+        return Scaled(model, 0.5)
+
+
+def test_a_remedy_gets_the_skips_and_a_way_to_measure_that_leaves_no_trace(monkeypatch):
     seen = {}
 
-    def halve(name, model, graph, *, measure):
+    def look(model, graph, measure):
         model.head.weight.grad = torch.ones_like(model.head.weight)
         before, grads, random = state_of(model), model.head.weight.grad, torch.get_rng_state()
         measured = measure(model)
@@ -27,29 +45,30 @@ def test_treat_gets_the_skips_and_a_way_to_measure_that_leaves_no_trace():
         assert model.head.weight.grad is grads
         assert model.stem.weight.grad is None
         assert torch.equal(torch.get_rng_state(), random)
-        seen.update(name=name, skips=[s.name for s in graph], rows=[r.skip for r in measured.skips])
-        return Scaled(model, 0.5)
+        seen.update(skips=[s.name for s in graph], rows=[r.skip for r in measured.skips])
 
+    monkeypatch.setattr("skipgrad.race.prepare.remedy", {"halve": Halve(look)}.__getitem__)
     toy = Toy(lambda: Net(dropout=0.2, norm=True))
     model = toy.build()
-    assert isinstance(prepare_with(halve, "halve", toy)(model), Scaled)
-    assert seen == {"name": "halve", "skips": SKIPS, "rows": SKIPS}
+    assert isinstance(prepare_with("halve", toy)(model), Scaled)
+    assert seen == {"skips": SKIPS, "rows": SKIPS}
 
 
-def test_the_skips_are_found_once():
-    graphs = []
-
-    def halve(name, model, graph, *, measure):
-        graphs.append(graph)
-        return Scaled(model, 1.0)
-
-    prepare = prepare_with(halve, "none", Toy())
+def test_the_skips_are_found_once(monkeypatch):
+    halve = Halve()
+    monkeypatch.setattr("skipgrad.race.prepare.remedy", {"halve": halve}.__getitem__)
+    prepare = prepare_with("halve", Toy())
     for _ in range(3):
         prepare(Net())
-    assert graphs[0] is graphs[1] is graphs[2]
+    assert halve.graphs[0] is halve.graphs[1] is halve.graphs[2]
     given = find_skips(Net(), Toy())
-    prepare_with(halve, "none", Toy(), graph=given)(Net())
-    assert graphs[3] is given
+    prepare_with("halve", Toy(), graph=given)(Net())
+    assert halve.graphs[3] is given
+
+
+def test_an_unknown_remedy_is_told_before_any_training():
+    with pytest.raises(UnknownName, match="zero-init"):
+        prepare_with("zero-int", Toy())
 
 
 def test_measuring_agrees_with_the_gradients_of_the_batch():
@@ -134,12 +153,15 @@ def test_a_loss_scaled_for_float16_is_scaled_back_in_the_ledger():
 def test_the_real_remedies_race():
     toy = Toy(lambda: Net(blocks=4))
     names = ["zero-init", "skip-calibration", "gradient-scaling"]
-    result = race(toy, Recipe(steps=20), {n: prepare_with(treat, n, toy) for n in names}, rates=[0.05], seeds=[0, 1])
+    result = race(toy, Recipe(steps=20), {n: prepare_with(n, toy) for n in names}, rates=[0.05], seeds=[0, 1])
     assert set(result.cures) == set(names), result.dropped
     assert all(r.trial.state == "done" for trials in result.cures.values() for r in trials)
+    assert all("model" in r.lines for trials in result.cures.values() for r in trials)
+    assert [c.lines for c in verdicts(result)] == [result.best(n)[-1].lines for n in names]
+    assert {r.lines for r in result.patient} == {""}
 
 
 def test_a_remedy_without_a_skip_to_work_on_is_dropped():
     toy = Toy(lambda: Net(skip=False))
-    result = race(toy, Recipe(steps=3), {"zero-init": prepare_with(treat, "zero-init", toy)}, rates=[0.05], seeds=[0])
+    result = race(toy, Recipe(steps=3), {"zero-init": prepare_with("zero-init", toy)}, rates=[0.05], seeds=[0])
     assert list(result.dropped) == ["zero-init"]

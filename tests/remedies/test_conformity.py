@@ -13,7 +13,7 @@ from torch import nn
 import skipgrad as sg
 from remedies import cases
 from skipgrad.core import MeasureError, RemedyRefused, SkipGraph, UnknownName
-from skipgrad.remedies import REMEDIES, Plan, calibrate, remedy, treat
+from skipgrad.remedies import REMEDIES, Evidence, Plan, calibrate, remedy, treat
 
 NAMES = list(REMEDIES)
 EMPTY = SkipGraph(())
@@ -224,7 +224,7 @@ def test_treat_with_measure_does_three_sweeps_as_one():
     model, x, graph = cases.residual()
     before = cases.state(model)
     applied = treat("skip-calibration", model, graph, measure=lambda m: cases.brute_force(m, x, graph))
-    check = applied.verify(measured=cases.brute_force(model, x, graph))
+    check = applied.verify(Evidence(measured=cases.brute_force(model, x, graph)))
     assert check.ok, str(check)
     cured = cases.state(model)
     applied.undo()

@@ -15,7 +15,7 @@ from remedies import cases
 from repeatable import same_bits
 from skipgrad.core import RemedyRefused, SkipGraph
 from skipgrad.ledger import watch
-from skipgrad.remedies import remedy
+from skipgrad.remedies import Evidence, remedy
 from skipgrad.remedies.gradient_scaling import Evening
 from skipgrad.remedies.steering import Steering, modules_by_skip
 from skipgrad.store import schedule
@@ -124,7 +124,7 @@ def test_verify_shows_it_and_changes_nothing(name: str):
                 backward(model, x)
                 optimizer.step()
                 if verify:
-                    seen = applied.verify(loss=lambda: model(x).square().mean())
+                    seen = applied.verify(Evidence(loss=lambda: model(x).square().mean()))
                     assert seen.ok, str(seen)
                     assert seen.residual == 0
                     assert [c.state for c in seen.checks] == ["passed", "passed"]
@@ -148,7 +148,7 @@ def test_verify_sees_a_gradient_that_changed_outside(monkeypatch: pytest.MonkeyP
             model.stem.weight.grad.mul_(1.5)
 
         monkeypatch.setattr(applied, "_before_step", leaky)
-        seen = applied.verify(loss=lambda: model(x).square().mean())
+        seen = applied.verify(Evidence(loss=lambda: model(x).square().mean()))
         assert seen.checks[0].state == "failed"
         assert seen.residual > 0
 
@@ -157,7 +157,7 @@ def test_verify_without_a_loss_or_an_optimizer_is_not_applicable():
     model, x, graph = cases.residual()
     with SCALING.plan(graph).apply(model) as applied:
         assert not applied.verify().ok
-        seen = applied.verify(loss=lambda: model(x).sum())
+        seen = applied.verify(Evidence(loss=lambda: model(x).sum()))
         assert {c.reason for c in seen.checks} == {"no optimizer attached"}
 
 
@@ -188,7 +188,7 @@ def test_a_ledger_that_is_open_already_is_used_and_left_open():
             backward(model, x)
             optimizer.step()
         assert len(applied.factors) == 4
-        assert applied.verify(loss=lambda: model(x).square().mean()).ok
+        assert applied.verify(Evidence(loss=lambda: model(x).square().mean())).ok
         applied.undo()
         backward(model, x)
         assert {r.step for r in ledger.rows()} >= {0, 1}

@@ -7,7 +7,7 @@ import torch
 
 from remedies import cases
 from skipgrad.core import BadInput, Measurements, RemedyRefused, SkipGraph
-from skipgrad.remedies import calibrate, remedy
+from skipgrad.remedies import Evidence, calibrate, remedy
 from skipgrad.remedies.skip_calibration import SkipCalibration
 
 CALIBRATION = remedy("skip-calibration")
@@ -70,7 +70,7 @@ def test_three_sweeps_reach_one_over_l():
 
     start = max(abs(r.branch_norm / r.skip_norm * 8 - 1) for r in measure(model).skips)
     sweeps = calibrate(model, graph, measure, sweeps=3)
-    seen = sweeps[-1].verify(measured=measure(model))
+    seen = sweeps[-1].verify(Evidence(measured=measure(model)))
     exact = max(abs(r.branch_norm / r.skip_norm * 8 - 1) for r in measure(model).skips)
     assert start > 1
     assert seen.checks[1].residual == pytest.approx(exact)
@@ -82,7 +82,7 @@ def test_verify_fails_when_it_is_not_calibrated():
     model, x, graph = cases.residual()
     with CALIBRATION.plan(graph, cases.brute_force(model, x, graph)).apply(model) as applied:
         off = Measurements(graph, (cases.row(graph.skips[0].name, 1.0, 1.0),))
-        seen = applied.verify(measured=off)
+        seen = applied.verify(Evidence(measured=off))
         assert not seen.ok
         assert seen.residual == pytest.approx(3)
 

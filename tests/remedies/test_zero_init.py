@@ -7,7 +7,7 @@ from torch import nn
 import skipgrad as sg
 from remedies import cases
 from skipgrad.core import Layer, Measurements, RemedyRefused, SkipGraph
-from skipgrad.remedies import remedy
+from skipgrad.remedies import Evidence, remedy
 
 ZERO = remedy("zero-init")
 
@@ -31,7 +31,9 @@ class PreNorm(nn.Module):
 def test_every_branch_is_zero_and_alive():
     model, x, graph = cases.residual()
     with ZERO.plan(graph).apply(model) as applied:
-        seen = applied.verify(x, measured=cases.brute_force(model, x, graph), loss=lambda: model(x).square().mean())
+        seen = applied.verify(
+            Evidence(x, measured=cases.brute_force(model, x, graph), loss=lambda: model(x).square().mean())
+        )
         assert [c.state for c in seen.checks] == ["passed"] * 4
         assert seen.residual == 0
         for block in model.blocks:
@@ -50,7 +52,7 @@ def test_attention_and_a_scale_that_the_block_owns():
         assert not model.gamma.any()
         assert model.mlp[2].weight.any()
         assert torch.equal(model(x), x)
-        assert applied.verify(x, loss=lambda: model(x).square().mean()).ok
+        assert applied.verify(Evidence(x, loss=lambda: model(x).square().mean())).ok
 
 
 @pytest.mark.parametrize(("last", "dead"), [(nn.ReLU(), True), (nn.GELU(), False), (nn.LeakyReLU(), False)])
@@ -71,7 +73,7 @@ def test_an_activation_behind_the_last_layer(last: nn.Module, dead: bool):
         assert not block.f[2].weight.grad.any()
     else:
         with ZERO.plan(graph).apply(block) as applied:
-            assert applied.verify(x, loss=lambda: block(x).square().sum()).ok
+            assert applied.verify(Evidence(x, loss=lambda: block(x).square().sum())).ok
 
 
 def test_verify_sees_a_dead_layer_and_a_layer_that_is_not_zero():
@@ -83,7 +85,7 @@ def test_verify_sees_a_dead_layer_and_a_layer_that_is_not_zero():
         seen = applied.verify(x)
         assert not seen.ok
         assert seen.residual == 0.25
-        dead = applied.verify(loss=lambda: (block(x) * 0).sum())
+        dead = applied.verify(Evidence(loss=lambda: (block(x) * 0).sum()))
         assert dead.checks[-1].state == "failed"
         assert dead.checks[-1].reason == "none at f.2"
 
@@ -97,7 +99,7 @@ def test_verify_leaves_buffers_gradients_mode_and_random_state_alone():
     with ZERO.plan(sg.find(model, x)).apply(model) as applied:
         before, rng = cases.state(model), torch.get_rng_state()
         grads = [p.grad.clone() for p in model.parameters()]
-        assert applied.verify(x, loss=lambda: model(x).square().mean()).ok
+        assert applied.verify(Evidence(x, loss=lambda: model(x).square().mean())).ok
         assert cases.same(before, cases.state(model))
         assert torch.equal(rng, torch.get_rng_state())
         assert all(torch.equal(g, p.grad) for g, p in zip(grads, model.parameters(), strict=True))
@@ -250,6 +252,8 @@ def test_not_a_number_becomes_zero_too():
 def test_measured_rms_that_is_not_zero_fails():
     model, _, graph = cases.residual()
     with ZERO.plan(graph).apply(model) as applied:
-        seen = applied.verify(measured=Measurements(graph, (cases.row(graph.skips[0].name, 1, 0, branch_rms=0.1),)))
+        seen = applied.verify(
+            Evidence(measured=Measurements(graph, (cases.row(graph.skips[0].name, 1, 0, branch_rms=0.1),)))
+        )
         assert seen.checks[2].state == "failed"
         assert seen.checks[2].residual == 0.1

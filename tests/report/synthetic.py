@@ -262,6 +262,15 @@ def plain56() -> Run:
     )  # fmt: skip
 
 
+def standstill() -> Run:
+    """The same net where the patient's loss does not fall at all: nothing to be faster than."""
+    run = plain56()
+    none = dict.fromkeys(("steps_ratio", "seconds_ratio", "steps_spread", "seconds_spread"))
+    flat = {"patient_trains": False, "patient_best_loss": 2.3, "patient_first_loss": 2.32}
+    cures = tuple(replace(c, **none, **({} if c.state == "refused" else flat)) for c in run.cures)
+    return replace(run, cures=cures)
+
+
 def healthy(graph: SkipGraph | None = None, model: str = "torchvision:resnet152") -> Run:
     """A net with nothing to find; a ResNet-152 with its 50 arcs unless another is given."""
     if graph is None:

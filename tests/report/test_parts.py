@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 
 from report import synthetic
-from skipgrad.core import Cure, LayerRow, Run, Skip, SkipRow, Trial
+from skipgrad.core import LayerRow, Run, Skip, SkipRow, Trial
 from skipgrad.core.draw.strip import arc_heights
+from skipgrad.diagnosis import diagnose
 from skipgrad.report import parts
 from skipgrad.report.evidence import evidence
 from skipgrad.report.floor import floor
-from skipgrad.report.subjects import share, skip_norms, subjects, winner
+from skipgrad.report.subjects import share, skip_norms, subjects
 from skipgrad.report.text import clean, figure, sample, times
-from skipgrad.report.verdict import first_to_last
 
-RUNS = ("plain56", "healthy", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan", "hostile")
+RUNS = ("plain56", "standstill", "healthy", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan", "hostile")
 
 
 def test_the_verdict_carries_the_figures_of_the_sick_run() -> None:
@@ -89,28 +89,46 @@ def test_an_unhelped_patient_is_not_called_cured() -> None:
     assert [s.who for s in p.strips.strips] == ["patient", "with add-skips"]
 
 
-def test_the_winner_is_the_fastest_to_the_patients_best_loss() -> None:
-    def cure(name: str, steps: float | None, loss: float) -> Cure:
-        return Cure(name, "helped", "", steps_ratio=steps, best_loss=loss)
-
-    run = Run(
-        {}, cures=(cure("late", 0.9, 0.1), cure("never", None, 0.0), cure("soon", 0.2, 0.5), cure("tie", 0.2, 0.4))
+def test_a_patient_that_does_not_train_has_losses_and_no_ratio() -> None:
+    p = parts(synthetic.standstill())
+    assert p.verdict.sentence.endswith(
+        "; the patient does not train: its loss is 2.3 at its best and 2.32 at first; "
+        "with add-skips the loss falls to 0.12 in the same 200 steps."
     )
-    best = winner(run)
-    assert best is not None
-    assert best.remedy == "tie"
-    assert winner(Run({}, cures=(Cure("x", "worse", ""),))) is None
+    _, loss = p.verdict.figures
+    assert (loss.value, loss.label) == ("2.3 → 0.12", "best training loss, patient → add-skips")
+    assert loss.detail == "median over 3 seeds, smoothed; the patient does not train: 2.32 at first"
+    assert {(c.steps, c.seconds) for c in p.cures} == {("–", "–")}
+    assert p.cards[0].cures == ("add-skips helped, best loss 0.12 (patient 2.3)",)
+    assert p.losses.best is None
+    assert "×" not in p.verdict.sentence.replace("×10", "")
 
 
-def test_first_to_last_is_the_median_over_steps_of_the_medians_of_three() -> None:
-    def rows(step: int, norms: list[float]) -> list[LayerRow]:
-        return [LayerRow(step, f"l{d}", d, g, 1.0, 1.0, None, None) for d, g in enumerate(norms)]
+def test_a_patient_that_does_not_train_and_no_cure_that_helps() -> None:
+    run = synthetic.standstill()
+    cures = tuple(replace(c, state="no change") for c in run.cures)
+    sentence = parts(replace(run, cures=cures)).verdict.sentence
+    assert "2.32 at first; none of the remedies tried helped" in sentence
 
-    steady = [0.1, 0.2, 0.3, *[1.0] * 6, 2.0, 4.0, 8.0]
-    measured = rows(0, steady) + rows(1, [10 * g for g in steady]) + rows(2, [*steady[:-3], 0.2, 0.2, 0.2])
-    measured += rows(3, [math.nan] * 12) + rows(4, [0.0] * 12)
-    run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: tuple(measured)})
-    assert first_to_last(subjects(run)[0]) == pytest.approx(0.2 / 4.0)
+
+def test_the_headline_says_what_sg001_measured() -> None:
+    # Thirteen layers with closed branches at both ends: the median of three is far from what reaches that depth.
+    norms = [0.1, 1e-4, 1e-4, *[0.5] * 7, 1e-3, 1.0, 1e-3]
+    rows = [LayerRow(s, f"l{d}", d, g * 10**s, 1.0, 1.0, None, None) for s in range(3) for d, g in enumerate(norms)]
+    run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: tuple(rows)})
+    [found] = [f for f in diagnose(run) if f.code == "SG001"]
+    gradient, *_ = parts(run).verdict.figures
+    assert found.evidence["first_to_last"] == pytest.approx(0.1)
+    assert gradient.value == times(found.evidence["first_to_last"])
+    assert gradient.detail == "‖dL/dz‖, median of 3 measured steps"
+    assert "the gradient reaching its first layers is 0.1 times that at the last" in parts(run).verdict.sentence
+
+
+def test_without_a_profile_the_headline_says_why() -> None:
+    rows = tuple(LayerRow(0, f"l{d}", d, 1.0, 1.0, 1.0, None, None) for d in range(3))
+    run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: rows})
+    gradient, *_ = parts(run).verdict.figures
+    assert (gradient.value, gradient.detail) == ("–", "3 layers get a gradient, fewer than 4")
 
 
 def test_the_backwards_of_one_step_count_together() -> None:

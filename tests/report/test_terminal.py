@@ -20,7 +20,9 @@ def printed(run: Run, width: int = 100, colours: bool = False) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["plain56", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan"])
+@pytest.mark.parametrize(
+    "name", ["plain56", "standstill", "resnet152_sick", "unet", "interrupted", "nothing", "all_nan"]
+)
 def test_text(name: str, snapshot: object) -> None:
     assert printed(getattr(synthetic, name)()) == snapshot
 

@@ -285,3 +285,12 @@ def test_a_file_from_before_path_spectra_were_kept_is_read_and_gone_on_with(tmp_
         writer.paths(0, [PathRow(1, SPECTRUM)])
     assert read_run(path).paths == {0: (PathRow(1, SPECTRUM),)}
     assert read_run(path).skip_rows == {0: (ROW,)}
+
+
+def test_a_cure_written_before_it_told_whether_the_patient_trains_is_read(tmp_path):
+    with RunWriter.create(tmp_path / "run.sqlite", {}) as writer:
+        writer.cures([Cure("x", "helped", "less", 0.1, 2.3, 0.5)])
+    with sqlite3.connect(tmp_path / "run.sqlite") as db:
+        db.execute("UPDATE cures SET cure = json_remove(cure, '$.patient_trains', '$.patient_first_loss')")
+    [cure] = read_run(tmp_path / "run.sqlite").cures
+    assert (cure.patient_trains, cure.patient_first_loss, cure.steps_ratio) == (True, None, 0.5)

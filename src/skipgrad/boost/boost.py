@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
+from skipgrad.core.rank import ranked
 from skipgrad.core.recipe import Recipe
 from skipgrad.core.run import Cure
 from skipgrad.instrument.threads import Threads
-from skipgrad.race import prepare_with, race, ranked, rates_around, seeds_from, verdicts
+from skipgrad.race import prepare_with, race, rates_around, seeds_from, verdicts
 from skipgrad.race.race import OnEvent
-from skipgrad.remedies import REMEDIES, remedy, treat
+from skipgrad.remedies import REMEDIES, remedy
 from skipgrad.train import WorkloadLike
 
 
@@ -53,8 +54,7 @@ def boost(
     """
     chosen = contestants(names)
     recipe = recipe.for_task(getattr(workload, "task", ""))
-    lines: dict[str, str] = {}
-    cures = {n: prepare_with(treat, n, workload, device=recipe.device, graph=graph, lines=lines) for n in chosen}
+    cures = {n: prepare_with(n, workload, device=recipe.device, graph=graph) for n in chosen}
     result = race(
         workload,
         recipe,
@@ -65,7 +65,7 @@ def boost(
         first_trial_id=first_trial_id,
         threads=threads,
     )
-    return ranked(verdicts(result, lines))
+    return ranked(verdicts(result))
 
 
 def contestants(names: Sequence[str] | None) -> list[str]:

@@ -12,6 +12,7 @@ from torch import nn
 from skipgrad.check.options import CheckOptions, CheckResult
 from skipgrad.check.paths import WHAT, path_row
 from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipGraph, Trial
+from skipgrad.core.rank import nearest
 from skipgrad.core.run import SEVERITIES
 from skipgrad.diagnosis import diagnose
 from skipgrad.instrument.threads import Threads
@@ -31,7 +32,7 @@ from skipgrad.race import (
     steps_of,
     verdicts,
 )
-from skipgrad.remedies import REMEDIES, remedy, treat
+from skipgrad.remedies import REMEDIES, remedy
 from skipgrad.report import write_html
 from skipgrad.store import REPORT, RUN, drop_empty, make_folder, read_run, set_aside
 from skipgrad.train import Prepare, device_of, settle, train_trial
@@ -177,9 +178,7 @@ class _Check:
         return watched[0][1]
 
     def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str]) -> None:
-        lines: dict[str, str] = {}
-        device = self.recipe.device
-        cures = {n: prepare_with(treat, n, workload, device=device, graph=graph, lines=lines) for n in names}
+        cures = {n: prepare_with(n, workload, device=self.recipe.device, graph=graph) for n in names}
         rates, seeds = rates_around(self.recipe.rate), seeds_from(self.recipe.seed)
         steps = steps_of(1 + len(names), len(rates), len(seeds), self.recipe.steps)
         record = RaceRecord(self.file, self.progress, "trying " + ", ".join(names), steps)
@@ -193,9 +192,9 @@ class _Check:
             first_trial_id=1,
             threads=self.threads,
         )
-        told = verdicts(result, lines)
+        told = verdicts(result)
         self.file.cures(told).commit()
-        best = _best(told)
+        best = nearest(told)
         if best is not None and best.rate is not None:
             recipe = replace(self.recipe, lr=best.rate)
             trial = recipe.trial(_next_id(result), best.remedy, measured=True)
@@ -223,13 +222,6 @@ def _refusal(name: str, graph: SkipGraph, ledger: Ledger) -> Cure | None:
     except (RemedyRefused, MeasureError) as error:
         return Cure(name, "refused", error.received or error.doing)
     return None
-
-
-def _best(cures: Sequence[Cure]) -> Cure | None:
-    """The cure worth measuring: the one that helped most, else the one that came nearest."""
-    ran = [c for c in cures if c.best_loss is not None]
-    helped = [c for c in ran if c.state == "helped"] or ran
-    return min(helped, key=lambda c: (c.steps_ratio if c.steps_ratio is not None else 9e9, c.best_loss), default=None)
 
 
 def _next_id(result: RaceResult) -> int:

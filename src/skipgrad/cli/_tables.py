@@ -110,18 +110,24 @@ def skip_table(skips: tuple[Skip, ...]) -> Table:
 
 def show_cures(cures: Sequence[Cure], console: Console) -> None:
     """Prints raced remedies, the best first, and the lines that apply the winner."""
+    idle = next((c for c in cures if not c.patient_trains), None)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("remedy", "verdict"):
         table.add_column(name, no_wrap=True)
-    table.add_column("steps", justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
+    for name in ("steps", "seconds") if idle is None else ("best loss",):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why")
     for c in cures:
-        table.add_row(*map(Text, (c.remedy, c.state, ratio(c.steps_ratio), ratio(c.seconds_ratio), c.reason)))
+        figures = (ratio(c.steps_ratio), ratio(c.seconds_ratio)) if idle is None else (number(c.best_loss),)
+        table.add_row(*map(Text, (c.remedy, c.state, *figures, c.reason)))
     console.print(table)
-    console.print(
-        Text("steps and seconds to the patient's best loss, relative to the patient; below 1 is faster", "dim")
-    )
+    legend = "steps and seconds to the patient's best loss, relative to the patient; below 1 is faster"
+    if idle is not None:
+        best, first = number(idle.patient_best_loss), number(idle.patient_first_loss)
+        legend = (
+            f"the patient does not train: {best} at its best, {first} at first; so there is nothing to be faster than"
+        )
+    console.print(Text(legend, "dim"))
     if cures and cures[0].state == "helped" and cures[0].lines:
         console.print(Text(f"\nto apply {cures[0].remedy}:\n{indent(cures[0].lines, '    ')}"))
 

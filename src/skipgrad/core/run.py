@@ -189,7 +189,7 @@ class Cure:
         final_loss: median over seeds, at the cure's best rate (mean of the last tenth of the steps).
         patient_final_loss: the same of the patient at its best rate.
         steps_ratio: steps to the patient's best loss, cured / patient, median over seeds; None when the
-            cured net never reaches it.
+            cured net never reaches it, and where the patient does not train, as any loss is as good as its best then.
         seconds_ratio: the same in seconds of training.
         steps_spread: smallest and largest steps ratio over the seeds.
         seconds_spread: the same for seconds.
@@ -199,6 +199,8 @@ class Cure:
         patient_rate: the patient's.
         seeds: how many seeds were compared.
         lines: Python to paste that applies the cure.
+        patient_trains: whether the patient's loss fell, by more than its noise, on at least half of the seeds.
+        patient_first_loss: the patient's first smoothed loss, median over seeds.
     """
 
     remedy: str
@@ -216,6 +218,8 @@ class Cure:
     patient_rate: float | None = None
     seeds: int = 0
     lines: str = ""
+    patient_trains: bool = True
+    patient_first_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -270,11 +274,22 @@ class Run:
     path: str = ""
     paths: dict[int, tuple[PathRow, ...]] = field(default_factory=dict)
 
+    def patient(self) -> Trial | None:
+        """The patient's measured trial, else its first one; None when no trial of it was recorded."""
+        own = [t for t in self.trials if t.remedy is None]
+        return next((t for t in own if t.measured), own[0] if own else None)
+
+    def patient_id(self) -> int:
+        """Number of the `patient`, else of the first trial that has a record or rows; 0 when there is none."""
+        patient = self.patient()
+        if patient is not None:
+            return patient.id
+        return self.trials[0].id if self.trials else min([*self.skip_rows, *self.layer_rows], default=0)
+
     def measurements(self, trial: int | None = None) -> Measurements:
         """What the ledger of one trial recorded; of the patient's measured trial when none is named."""
         if trial is None:
-            measured = [t.id for t in self.trials if t.measured and t.remedy is None]
-            trial = measured[0] if measured else (self.trials[0].id if self.trials else 0)
+            trial = self.patient_id()
         graph = self.graphs.get(trial, self.graph) or SkipGraph(())
         losses = tuple(p for p in self.losses if p.trial == trial)
         skips, layers = self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ())

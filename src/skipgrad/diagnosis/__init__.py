@@ -2,5 +2,6 @@
 
 from skipgrad.diagnosis._check import CHECKS, Check
 from skipgrad.diagnosis._diagnose import diagnose, explain
+from skipgrad.diagnosis._profile import Profile, profile
 
-__all__ = ["CHECKS", "Check", "diagnose", "explain"]
+__all__ = ["CHECKS", "Check", "Profile", "diagnose", "explain", "profile"]

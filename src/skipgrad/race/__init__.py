@@ -1,13 +1,12 @@
-"""A patient and its cures under equal budgets: the race, the verdict seed by seed, the rank."""
+"""A patient and its cures under equal budgets: the race, the verdict seed by seed."""
 
 from skipgrad.race.budget import RATE_FACTORS, SEEDS, rates_around, seeds_from, steps_of
 from skipgrad.race.compare import SeedVerdict, compare, judge_seeds
 from skipgrad.race.prepare import find_skips, measure_once, prepare_with
 from skipgrad.race.race import Dropped, Event, Finished, Noted, Started, Stepped, race
-from skipgrad.race.rank import ranked
 from skipgrad.race.record import COMMIT_EVERY, Progress, RaceRecord, run_file, versions
 from skipgrad.race.results import RaceResult
-from skipgrad.race.smooth import best_smoothed, final_loss, score, smoothed, window
+from skipgrad.race.smooth import best_smoothed, final_loss, noise, score, smoothed, trains, window
 from skipgrad.race.verdicts import verdicts
 
 __all__ = [
@@ -30,15 +29,16 @@ __all__ = [
     "find_skips",
     "judge_seeds",
     "measure_once",
+    "noise",
     "prepare_with",
     "race",
-    "ranked",
     "rates_around",
     "run_file",
     "score",
     "seeds_from",
     "smoothed",
     "steps_of",
+    "trains",
     "verdicts",
     "versions",
     "window",

@@ -10,7 +10,7 @@ from statistics import median
 from skipgrad.core.errors import BadInput
 from skipgrad.core.run import Cure, CureState
 from skipgrad.core.units import number, ratio
-from skipgrad.race.smooth import best_smoothed, final_loss, first_at, smoothed
+from skipgrad.race.smooth import best_smoothed, final_loss, first_at, smoothed, trains
 from skipgrad.train.results import TrialResult
 
 HELPED_BELOW = 0.9
@@ -32,6 +32,9 @@ class SeedVerdict:
             just missed it, the steps it took to its own best loss over those the patient took to that, at least 1.
         patient_best: lowest smoothed loss of the patient.
         best: lowest smoothed loss of the cure.
+        patient_trains: whether the patient's loss fell by more than its noise (`trains`).
+        trains: the same of the cure.
+        patient_first: the patient's first smoothed loss; infinite where there is none.
     """
 
     seed: int
@@ -40,19 +43,24 @@ class SeedVerdict:
     weight: float
     patient_best: float
     best: float
+    patient_trains: bool = True
+    trains: bool = True
+    patient_first: float = math.inf
 
 
-def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy: str, lines: str = "") -> Cure:
+def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy: str) -> Cure:
     """Judges a cure against its patient, each at its best rate, over the seeds both were run on.
 
     ``"helped"``: the median over seeds is below .9 and every seed is below 1. ``"worse"``: every seed is above 1.1.
     Else ``"no change"``. A seed counts as in `SeedVerdict.weight`.
 
+    A patient does not train when its loss falls on fewer than half of the seeds (`trains`). Its best loss is then one
+    by chance, so no ratio of steps or seconds to it is given; and only a cure that itself trains has helped.
+
     Args:
         patient: the patient's trials, one a seed.
         cure: the cure's.
         remedy: its name.
-        lines: Python that applies it, for the record.
 
     Raises:
         BadInput: when no seed was run on both.
@@ -73,7 +81,11 @@ def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy:
         state = "helped"
     elif min(weights) > WORSE_ABOVE:
         state = "worse"
-    steps, seconds = [v.steps for v in verdicts], [v.seconds for v in verdicts]
+    alive = _half([v.patient_trains for v in verdicts])
+    if state == "helped" and not alive and not _half([v.trains for v in verdicts]):
+        state = "no change"
+    steps = [v.steps if alive else None for v in verdicts]
+    seconds = [v.seconds if alive else None for v in verdicts]
     return Cure(
         remedy,
         state,
@@ -89,7 +101,9 @@ def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy:
         rate=ours[0].trial.rate,
         patient_rate=theirs[0].trial.rate,
         seeds=len(verdicts),
-        lines=lines,
+        lines=ours[-1].lines,
+        patient_trains=alive,
+        patient_first_loss=_finite(median(v.patient_first for v in verdicts)),
     )
 
 
@@ -109,7 +123,15 @@ def _judge(patient: TrialResult, cure: TrialResult) -> SeedVerdict:
         spent = patient.losses[at].seconds
         seconds = cure.losses[reached].seconds / spent if spent > 0 else None
     return SeedVerdict(
-        patient.trial.seed, steps, seconds, _weight(patient, cure, steps, own_at, own, target), target, own
+        patient.trial.seed,
+        steps,
+        seconds,
+        _weight(patient, cure, steps, own_at, own, target),
+        target,
+        own,
+        trains(patient),
+        trains(cure),
+        next(iter(smoothed(patient)), math.inf),
     )
 
 
@@ -137,6 +159,10 @@ def _middle(values: list[float | None]) -> float | None:
     return median(math.inf if v is None else v for v in values)
 
 
+def _half(answers: list[bool]) -> bool:
+    return 2 * sum(answers) >= len(answers)
+
+
 def _spread(values: list[float | None]) -> tuple[float, float] | None:
     there = [v for v in values if v is not None]
     return (min(there), max(there)) if _middle(values) is not None else None
@@ -157,6 +183,13 @@ def _reason(verdicts: list[SeedVerdict], cure: list[TrialResult], patient: list[
         return f"Diverged on {fallen[0]} of {many} seed{'s' * (many > 1)}{also}; {losses}."
     if fallen[1]:
         return f"Trains where the patient diverged on {fallen[1]} of {many} seed{'s' * (many > 1)}; {losses}."
+    if not _half([v.patient_trains for v in verdicts]):
+        first = median(v.patient_first for v in verdicts)
+        also = "" if _half([v.trains for v in verdicts]) else ", which is no fall either"
+        return (
+            f"The patient does not train: {number(target)} at its best, {number(first)} at first; "
+            f"here the best loss is {number(best)}{also} ({seeds})."
+        )
     steps, seconds = _middle([v.steps for v in verdicts]), _middle([v.seconds for v in verdicts])
     if steps is None:
         reached = sum(v.steps is not None for v in verdicts)

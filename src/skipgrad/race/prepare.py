@@ -1,12 +1,6 @@
-"""From the name of a remedy to what prepares a fresh model with it.
-
-The training room knows no remedies: whoever calls hands in their `treat`.
-"""
+"""From the name of a remedy to what prepares a fresh model with it."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -17,25 +11,16 @@ from skipgrad.finder import find
 from skipgrad.instrument.faults import explained
 from skipgrad.instrument.state import kept
 from skipgrad.ledger import watch
+from skipgrad.remedies import remedy
 from skipgrad.train.protocols import Prepare, Treatment, WorkloadLike
 
 
-class Treat(Protocol):
-    """`skipgrad.remedies.treat`: plans a remedy for a model and applies it."""
-
-    def __call__(
-        self, name: str, model: nn.Module, graph: SkipGraph, *, measure: Callable[[nn.Module], Measurements]
-    ) -> Treatment: ...
-
-
 def prepare_with(
-    treat: Treat,
     name: str,
     workload: WorkloadLike,
     *,
     device: str = "cpu",
     graph: SkipGraph | None = None,
-    lines: dict[str, str] | None = None,
 ) -> Prepare:
     """What applies the remedy ``name`` to a fresh model of ``workload``.
 
@@ -44,16 +29,18 @@ def prepare_with(
     leaves gradients, buffers and random states as they were.
 
     Args:
-        treat: `skipgrad.remedies.treat`, or anything like `Treat`.
         name: the remedy's.
         workload: where the example and the batch come from.
         device: where the models are.
         graph: the skips, if they are known already.
-        lines: gets, under the remedy's name, the Python that applies it.
 
     Returns:
         A callable for `train_trial` and `race`. It raises `RemedyRefused` when the remedy does not apply.
+
+    Raises:
+        UnknownName: no such remedy.
     """
+    cure = remedy(name)
     known = graph
 
     def prepare(model: nn.Module) -> Treatment:
@@ -65,10 +52,7 @@ def prepare_with(
         def measure(model: nn.Module) -> Measurements:
             return measure_once(model, skips, workload, device=device)
 
-        treatment = treat(name, model, skips, measure=measure)
-        if lines is not None:
-            lines[name] = getattr(treatment, "lines", "")
-        return treatment
+        return cure.treat(model, skips, measure=measure)
 
     return prepare
 

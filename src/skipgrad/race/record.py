@@ -14,11 +14,11 @@ import torch
 
 from skipgrad._version import __version__
 from skipgrad.core import Trial, ending
+from skipgrad.models import DATA, LIBRARIES
 from skipgrad.race.race import Dropped, Event, Finished, Noted, Started, Stepped
 from skipgrad.store import RunWriter
 
 COMMIT_EVERY = 0.5  # seconds
-_LIBRARIES = ("torchvision", "timm", "transformers", "segmentation-models-pytorch", "scikit-learn")
 
 # stage, steps done, steps in all, what is going on
 Progress = Callable[[str, int, int, str], Any]
@@ -91,7 +91,7 @@ class RaceRecord:
 def versions() -> dict[str, str]:
     """Of skipgrad, Python, torch, and the libraries that models and data come from, where installed."""
     out = {"skipgrad": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    for name in _LIBRARIES:
+    for name in sorted({entry.package for _, entry in (*LIBRARIES.items(), *DATA.items())} - {""}):
         try:
             out[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
 
 from skipgrad.train.results import TrialResult
 
@@ -37,6 +40,43 @@ def first_at(result: TrialResult, target: float) -> int | None:
         if value <= target:
             return i + window(result.trial.steps) - 1
     return None
+
+
+# A fall counts from so many standard deviations of the difference of two smoothed losses on. Four, not two, because the
+# best one is the lowest of some twenty windows that do not overlap.
+DEVIATIONS = 4.0
+# A smaller share of the first loss reads as the same loss, however quiet the curve is (training on one batch).
+SMALLEST_FALL = 1e-3
+# Fewer losses than these give no spread to go by.
+FEWEST = 10
+
+
+def noise(losses: Sequence[float]) -> float:
+    """Standard deviation of one loss about its trend: median size of the second differences, in units of a normal's.
+
+    Second differences know neither level nor slope, so a curve that falls steeply and quietly has next to no noise; the
+    median does not see a spike. Losses that are not finite are left out; 0 for fewer than three.
+    """
+    kept = [v for v in losses if math.isfinite(v)]
+    bends = [abs(b - a) for a, b in pairwise(b - a for a, b in pairwise(kept))]
+    return median(bends) / (0.6745 * math.sqrt(6)) if bends else 0.0
+
+
+def trains(result: TrialResult) -> bool:
+    """Whether the loss ever fell, by more than its noise: the best smoothed loss against the first.
+
+    The noise is that of the first two windows or that of the whole trial, the larger one: a loss may be restless at
+    first and quiet on the plateau, or the other way round. One that falls and comes back has trained; one that only
+    rose, or ended before its first window was full, has not.
+    """
+    values = smoothed(result)
+    if not values:
+        return False
+    wide = window(result.trial.steps)
+    losses = [p.loss for p in result.losses]
+    one = max(noise(losses[: max(2 * wide, FEWEST)]), noise(losses))
+    fall = values[0] - min(values)
+    return fall > max(DEVIATIONS * one * math.sqrt(2 / wide), SMALLEST_FALL * abs(values[0]))
 
 
 def final_loss(result: TrialResult) -> float:

@@ -14,10 +14,10 @@ from skipgrad.core.graph import SkipGraph, Suggestion
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate, strip_call
 from skipgrad.remedies.bridges import REGISTERED, Bridge, Shortcuts, build, mark, projection, unmark
+from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, refusal
-from skipgrad.remedies.records import Check, Edit, Left, Verification
+from skipgrad.remedies.records import Checked, Edit, Left, Verification
 from skipgrad.remedies.registry import REMEDIES
-from skipgrad.remedies.run import call
 
 
 @dataclass(frozen=True)
@@ -210,35 +210,24 @@ class Bridged(Applied):
             self._joined.append((optimizer, optimizer.param_groups[-1]))
         return self
 
-    def verify(
-        self,
-        example: Any = None,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        measured: Any = None,
-        loss: Callable[[], torch.Tensor] | None = None,
-    ) -> Verification:
+    def _verify(self, evidence: Evidence) -> Verification:
         """Checks that y = F(x) + shortcut(x) at every place, and that no tensor is held afterwards.
 
-        Args:
-            example: inputs of the model; without them only what is held is checked.
-            kwargs: keyword inputs.
-            measured: not used.
-            loss: not used.
+        Without inputs of the model only what is held is checked.
         """
         what = "y − F(x) is the shortcut of x at every added skip"
         checks = []
-        if example is None and not kwargs:
-            checks.append(Check(what, "not applicable", reason="no example inputs given"))
+        if not evidence.has_inputs:
+            checks.append(Checked(what, "not applicable", reason="no example inputs given"))
         else:
-            worst, ran = self._differences(example, kwargs)
+            worst, ran = self._differences(evidence)
             state = "passed" if worst == 0 and ran == len(self.bridges) else "failed"
-            checks.append(Check(what, state, worst, f"{ran} of {len(self.bridges)} ran"))
+            checks.append(Checked(what, state, worst, f"{ran} of {len(self.bridges)} ran"))
         held = sum(b._x is not None for b in self.bridges)
-        checks.append(Check("no tensor is held after a forward", "failed" if held else "passed", float(held)))
+        checks.append(Checked("no tensor is held after a forward", "failed" if held else "passed", float(held)))
         return Verification(self.plan.remedy, tuple(checks))
 
-    def _differences(self, example: Any, kwargs: dict[str, Any] | None) -> tuple[float, int]:
+    def _differences(self, evidence: Evidence) -> tuple[float, int]:
         seen: dict[int, list[Any]] = {}
 
         def keep(i: int) -> Callable[..., None]:
@@ -256,7 +245,7 @@ class Bridged(Applied):
         worst, ran = 0.0, 0
         try:
             with kept(self.model), torch.no_grad():
-                call(self.model, example, kwargs)
+                evidence.run(self.model)
                 for i, bridge in enumerate(self.bridges):
                     if len(seen.get(i, ())) == 3:
                         x, out, y = seen[i]

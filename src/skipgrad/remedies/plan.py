@@ -16,6 +16,7 @@ from skipgrad.core.errors import BadInput, RemedyRefused
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Measurements
 from skipgrad.instrument.wrappers import peel
+from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.records import Edit, Left, Verification
 
 RemedyKind = Literal["model", "gradient"]
@@ -108,23 +109,16 @@ class Applied(ABC):
     def _revert(self) -> None:
         """Takes back whatever `_do` has done so far; called after a failure too."""
 
-    @abstractmethod
-    def verify(
-        self,
-        example: Any = None,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        measured: Any = None,
-        loss: Callable[[], torch.Tensor] | None = None,
-    ) -> Verification:
+    def verify(self, evidence: Any = None) -> Verification:
         """Checks what can be checked with what is given; the model is left as it was.
 
         Args:
-            example: positional inputs of the model: a tensor, or a tuple of arguments.
-            kwargs: its keyword inputs.
-            measured: measurements taken after the edit.
-            loss: a function without arguments that runs the model and returns a loss.
+            evidence: an `Evidence`; anything else is taken as an example of the model's inputs.
         """
+        return self._verify(Evidence.of(evidence))
+
+    @abstractmethod
+    def _verify(self, evidence: Evidence) -> Verification: ...
 
     def touched(self) -> frozenset[str]:
         """Names of the parameters whose values it has set."""
@@ -216,6 +210,28 @@ class Remedy(ABC):
             RemedyRefused: it does not apply; the message is the reason.
             MeasureError: it needs measurements that are not there.
         """
+
+    def treat(
+        self,
+        model: nn.Module,
+        graph: SkipGraph,
+        *,
+        measured: Any = None,
+        measure: Callable[[nn.Module], Any] | None = None,
+    ) -> Applied:
+        """Plans and applies it; afterwards build the optimizer and call ``attach(optimizer)``.
+
+        Args:
+            model: edited in place.
+            graph: its skips.
+            measured: measurements of the untreated model.
+            measure: runs a forward and a backward and returns measurements, for a remedy that goes by several in turn.
+
+        Raises:
+            RemedyRefused: it does not apply; the model is as it was.
+            MeasureError: it needs measurements that are not there.
+        """
+        return self.plan(graph, measured).apply(model)
 
 
 def measurements_of(measured: Any, doing: str) -> Measurements | None:

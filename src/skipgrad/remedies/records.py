@@ -7,7 +7,7 @@ from typing import Literal
 
 from skipgrad.core.units import number
 
-CheckState = Literal["passed", "failed", "not applicable"]
+CheckedState = Literal["passed", "failed", "not applicable"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Check:
+class Checked:
     """One thing that was checked; ``residual`` is its own error, None where it does not apply."""
 
     what: str
-    state: CheckState
+    state: CheckedState
     residual: float | None = None
     reason: str = ""
 
@@ -62,7 +62,7 @@ class Verification:
     """What could be checked of an applied remedy."""
 
     remedy: str
-    checks: tuple[Check, ...]
+    checks: tuple[Checked, ...]
 
     @property
     def residual(self) -> float | None:

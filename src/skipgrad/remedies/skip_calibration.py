@@ -16,10 +16,12 @@ from skipgrad.core.run import Measurements
 from skipgrad.core.units import number
 from skipgrad.remedies.affine import SCALE_NAMES
 from skipgrad.remedies.branches import branch_ends, stops_factor
+from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, measurements_of, refusal
-from skipgrad.remedies.records import Check, Edit, Left, Verification
+from skipgrad.remedies.records import Checked, Edit, Left, Verification
 from skipgrad.remedies.registry import REMEDIES
+from skipgrad.remedies.sweeps import Sweeps
 
 LOWEST, HIGHEST = 1e-3, 1e3
 # What verify calls calibrated: every branch within a quarter of its target.
@@ -96,6 +98,19 @@ class SkipCalibration(Remedy):
             lambda plan, model: Calibrated(plan, model, factors, skips, target),
         )
 
+    def treat(
+        self,
+        model: nn.Module,
+        graph: SkipGraph,
+        *,
+        measured: Any = None,
+        measure: Callable[[nn.Module], Any] | None = None,
+    ) -> Applied:
+        """As `Remedy.treat`; with ``measure`` it is three sweeps of measuring and calibrating, not one."""
+        if measure is None:
+            return super().treat(model, graph, measured=measured)
+        return Sweeps(calibrate(model, graph, measure, remedy=self))
+
 
 def _why_unmeasured(share: float | None) -> str:
     return "no usable measurement of it in the first step" if share is None else "its branch gradient is 0"
@@ -138,22 +153,11 @@ class Calibrated(ParameterEdit):
         self.target = target
         self._ends = ends
 
-    def verify(
-        self,
-        example: Any = None,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        measured: Any = None,
-        loss: Callable[[], torch.Tensor] | None = None,
-    ) -> Verification:
+    def _verify(self, evidence: Evidence) -> Verification:
         """Checks the weights against factor × what they were, and the calibration against new measurements.
 
-        Args:
-            example: not used.
-            kwargs: not used.
-            measured: measurements taken after this sweep; the residual is max |b_i / target − 1|, which is
-                max |b_i·L − 1| for c = p = 1.
-            loss: not used.
+        With measurements taken after this sweep the residual is max |b_i / target − 1|, which is max |b_i·L − 1| for
+        c = p = 1.
         """
         with torch.no_grad():
             off = max(
@@ -161,18 +165,18 @@ class Calibrated(ParameterEdit):
                 for (_, _, p, factor), old in zip(self.parameters(), self.saved(), strict=True)
                 if factor is not None
             )
-        checks = [Check("weights are what they were times the factor", "passed" if off == 0 else "failed", off)]
+        checks = [Checked("weights are what they were times the factor", "passed" if off == 0 else "failed", off)]
         what = "every branch gradient is its target share of its skip gradient"
-        found = measurements_of(measured, "verifying skip-calibration")
+        found = measurements_of(evidence.measured, "verifying skip-calibration")
         names = {s for p in self.targets for s in self._ends[p]}
         shares = {} if found is None else {s: b for s, b in branch_shares(found).items() if s in names}
         if not shares:
-            checks.append(Check(what, "not applicable", reason="no measurements after the edit given"))
+            checks.append(Checked(what, "not applicable", reason="no measurements after the edit given"))
         else:
             worst = max(shares, key=lambda s: abs(shares[s] / self.target - 1))
             residual = abs(shares[worst] / self.target - 1)
             state = "passed" if residual <= TOLERANCE else "failed"
-            checks.append(Check(what, state, residual, f"largest at {worst}; {len(shares)} skips"))
+            checks.append(Checked(what, state, residual, f"largest at {worst}; {len(shares)} skips"))
         return Verification(self.plan.remedy, tuple(checks))
 
 

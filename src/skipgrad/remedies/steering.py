@@ -17,8 +17,9 @@ from skipgrad.core.graph import Skip, SkipGraph
 from skipgrad.core.run import SkipRow
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate, strip_call
+from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.plan import Applied, Plan
-from skipgrad.remedies.records import Check, Left, Verification
+from skipgrad.remedies.records import Checked, Left, Verification
 
 LOWEST, HIGHEST = 0.1, 10.0
 DECAY = 0.9
@@ -197,30 +198,18 @@ class Steering(Applied):
         grads = [p.grad for p in self.parameters[skip] if p.grad is not None]
         return math.sqrt(sum(float(g.detach().float().square().sum()) for g in grads))
 
-    def verify(
-        self,
-        example: Any = None,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        measured: Any = None,
-        loss: Callable[[], torch.Tensor] | None = None,
-    ) -> Verification:
+    def _verify(self, evidence: Evidence) -> Verification:
         """Checks that only branch parameters' gradients change, and by their factor exactly.
 
         Runs ``loss`` twice, without and with the edit, from the same random state; the model, its gradients and
         the edit's own state are put back.
-
-        Args:
-            example: not used.
-            kwargs: not used.
-            measured: not used.
-            loss: runs the model and returns a loss.
         """
+        loss = evidence.loss
         outside = "gradients outside the branches are bitwise those without it (upstream is exact)"
         inside = "branch gradients are those without it times their factor"
         if loss is None or self._optimizer is None:
             reason = "no loss given" if loss is None else "no optimizer attached"
-            checks = tuple(Check(what, "not applicable", reason=reason) for what in (outside, inside))
+            checks = tuple(Checked(what, "not applicable", reason=reason) for what in (outside, inside))
             return Verification(self.plan.remedy, checks)
         state, rule = (dict(self._running), dict(self.factors), Counter(self._troubles)), self._rule
         self._rule = copy.copy(rule)
@@ -254,7 +243,7 @@ def _compare(
     factors: dict[int, float],
     outside: str,
     inside: str,
-) -> tuple[Check, ...]:
+) -> tuple[Checked, ...]:
     worst = {outside: 0.0, inside: 0.0}
     same = True
     for i, old in plain.items():
@@ -265,10 +254,10 @@ def _compare(
         expected = old * factors[i] if i in factors else old
         what = inside if i in factors else outside
         worst[what] = max(worst[what], float((new - expected).abs().max()) if new.numel() else 0.0)
-    first = Check(outside, "passed" if same and worst[outside] == 0 else "failed", worst[outside])
+    first = Checked(outside, "passed" if same and worst[outside] == 0 else "failed", worst[outside])
     if not factors:
-        return first, Check(inside, "not applicable", reason="no skip had a usable measurement")
-    return first, Check(inside, "passed" if worst[inside] == 0 else "failed", worst[inside])
+        return first, Checked(inside, "not applicable", reason="no skip had a usable measurement")
+    return first, Checked(inside, "passed" if worst[inside] == 0 else "failed", worst[inside])
 
 
 def clip(value: float) -> float:

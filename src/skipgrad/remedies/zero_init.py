@@ -12,11 +12,11 @@ from skipgrad.core.graph import SkipGraph
 from skipgrad.instrument.state import kept
 from skipgrad.remedies.affine import SCALE_NAMES
 from skipgrad.remedies.branches import branch_ends, stops_zero
+from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, measurements_of, refusal
-from skipgrad.remedies.records import Check, Edit, Verification
+from skipgrad.remedies.records import Checked, Edit, Verification
 from skipgrad.remedies.registry import REMEDIES
-from skipgrad.remedies.run import call
 
 _LINES = """\
 import re
@@ -73,37 +73,27 @@ class Zeroed(ParameterEdit):
         super().__init__(plan, model, dict.fromkeys(ends), ends)
         self._ends = ends
 
-    def verify(
-        self,
-        example: Any = None,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        measured: Any = None,
-        loss: Callable[[], torch.Tensor] | None = None,
-    ) -> Verification:
+    def _verify(self, evidence: Evidence) -> Verification:
         """Checks that the layers are zero, that the branches are, and that they can be trained.
 
-        Args:
-            example: inputs; what the edited modules return is then checked to be 0.
-            kwargs: keyword inputs.
-            measured: measurements after the edit; the branches' forward RMS is then checked to be 0.
-            loss: runs the model and returns a loss; every zeroed layer must then get a gradient.
+        With inputs what the edited modules return is checked to be 0, with measurements the branches' forward RMS; with
+        a loss every zeroed layer must get a gradient.
         """
         largest = max(float(p.detach().abs().max()) for _, _, p, _ in self.parameters())
-        checks = [_check(f"{len(self.targets)} last layers are exactly 0", largest == 0, largest)]
-        checks.append(self._outputs(example, kwargs))
-        checks.append(self._measured(measured))
-        checks.append(self._alive(loss))
+        checks = [_checked(f"{len(self.targets)} last layers are exactly 0", largest == 0, largest)]
+        checks.append(self._outputs(evidence))
+        checks.append(self._measured(evidence.measured))
+        checks.append(self._alive(evidence.loss))
         return Verification(self.plan.remedy, tuple(checks))
 
-    def _outputs(self, example: Any, kwargs: dict[str, Any] | None) -> Check:
+    def _outputs(self, evidence: Evidence) -> Checked:
         what = "what they return is exactly 0, so that y = x"
         # A block that owns its scale returns the sum, not the branch.
         leaves = {p: m for p, m in self.modules.items() if p in self.targets and _leaf(m)}
-        if example is None and not kwargs:
-            return Check(what, "not applicable", reason="no example inputs given")
+        if not evidence.has_inputs:
+            return Checked(what, "not applicable", reason="no example inputs given")
         if not leaves:
-            return Check(what, "not applicable", reason="the blocks own their scales themselves")
+            return Checked(what, "not applicable", reason="the blocks own their scales themselves")
         largest: dict[str, float] = {}
 
         def look(path: str) -> Callable[..., None]:
@@ -117,47 +107,47 @@ class Zeroed(ParameterEdit):
         handles = [m.register_forward_hook(look(p), prepend=True) for p, m in leaves.items()]
         try:
             with kept(self.model), torch.no_grad():
-                call(self.model, example, kwargs)
+                evidence.run(self.model)
         finally:
             for handle in handles:
                 handle.remove()
         if not largest:
-            return Check(what, "not applicable", reason="none of them ran as a module")
+            return Checked(what, "not applicable", reason="none of them ran as a module")
         worst = max(largest.values())
         reason = "" if len(largest) == len(leaves) else f"{len(leaves) - len(largest)} of them did not run"
-        return _check(what, worst == 0, worst, reason)
+        return _checked(what, worst == 0, worst, reason)
 
-    def _measured(self, measured: Any) -> Check:
+    def _measured(self, measured: Any) -> Checked:
         what = "the branches' forward RMS is 0"
         found = measurements_of(measured, "verifying zero-init")
         if found is None:
-            return Check(what, "not applicable", reason="no measurements given")
+            return Checked(what, "not applicable", reason="no measurements given")
         # A skip counts when each of its branches was zeroed.
         names = {s for p in self.targets for s in self._ends[p]} - {s.skip for s in self.skipped}
         first = min((r.step for r in found.skips), default=0)
         rows = [r.branch_rms for r in found.skips if r.skip in names and r.step == first]
         if not rows:
-            return Check(what, "not applicable", reason="no row of an edited skip")
-        return _check(what, max(rows) == 0, max(rows))
+            return Checked(what, "not applicable", reason="no row of an edited skip")
+        return _checked(what, max(rows) == 0, max(rows))
 
-    def _alive(self, loss: Callable[[], torch.Tensor] | None) -> Check:
+    def _alive(self, loss: Callable[[], torch.Tensor] | None) -> Checked:
         what = "every zeroed layer gets a gradient"
         if loss is None:
-            return Check(what, "not applicable", reason="no loss given")
+            return Checked(what, "not applicable", reason="no loss given")
         with kept(self.model):
             parameters = self.parameters()
             grads = torch.autograd.grad(loss(), [p for _, _, p, _ in parameters], allow_unused=True)
         alive = {path for (path, *_), g in zip(parameters, grads, strict=True) if g is not None and bool(g.any())}
         dead = [p for p in self.targets if p not in alive]
-        return _check(what, not dead, len(dead) / len(self.targets), f"none at {', '.join(dead[:3])}" if dead else "")
+        return _checked(what, not dead, len(dead) / len(self.targets), f"none at {', '.join(dead[:3])}" if dead else "")
 
 
 def _leaf(module: nn.Module) -> bool:
     return isinstance(module, nn.MultiheadAttention) or not any(True for _ in module.children())
 
 
-def _check(what: str, ok: bool, residual: float, reason: str = "") -> Check:
-    return Check(what, "passed" if ok else "failed", residual, reason)
+def _checked(what: str, ok: bool, residual: float, reason: str = "") -> Checked:
+    return Checked(what, "passed" if ok else "failed", residual, reason)
 
 
 REMEDIES.register("zero-init", ZeroInit(), rank=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skipgrad.core import Cure, Run, UnknownName, units
+from skipgrad.core.rank import winner
 from skipgrad.diagnosis import explain
 from skipgrad.report.evidence import evidence
 from skipgrad.report.marks import SHAPES, found
-from skipgrad.report.subjects import winner
 from skipgrad.report.text import clean, figure, spread, times
 
 
@@ -74,7 +74,7 @@ def cards(run: Run) -> tuple[Card, ...]:
 
 def cure_rows(run: Run) -> tuple[CureRow, ...]:
     """The cures in the order they were tried."""
-    best = winner(run)
+    best = winner(run.cures)
     return tuple(
         CureRow(
             clean(c.remedy),
@@ -84,7 +84,7 @@ def cure_rows(run: Run) -> tuple[CureRow, ...]:
             spread(c.steps_spread),
             _ratio(c.seconds_ratio, c),
             spread(c.seconds_spread),
-            "–" if c.best_loss is None else f"{figure(c.best_loss)} (patient {figure(c.patient_best_loss)})",
+            "–" if c.best_loss is None else _against(c),
             "–" if c.rate is None else f"{figure(c.rate)} (patient {figure(c.patient_rate)})",
             clean(c.reason),
             c is best,
@@ -94,14 +94,22 @@ def cure_rows(run: Run) -> tuple[CureRow, ...]:
 
 
 def _ratio(ratio: float | None, cure: Cure) -> str:
+    if not cure.patient_trains:
+        return "–"
     if ratio is None:
         return "–" if cure.state == "refused" else "never"
     return times(ratio)
 
 
+def _against(cure: Cure) -> str:
+    return f"{figure(cure.best_loss)} (patient {figure(cure.patient_best_loss)})"
+
+
 def _outcome(name: str, cure: Cure | None) -> str:
     if cure is None:
         return f"{clean(name)} not tried"
+    if not cure.patient_trains and cure.best_loss is not None:
+        return f"{clean(name)} {cure.state}, best loss {_against(cure)}"
     gain = f", {units.ratio(cure.steps_ratio)} the steps" if cure.steps_ratio is not None else ""
     return f"{clean(name)} {cure.state}{gain}"
 

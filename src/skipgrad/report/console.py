@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from skipgrad.core import Run
+from skipgrad.report.cards import CureRow
 from skipgrad.report.depth import DepthCurves
 from skipgrad.report.document import Parts, parts
 from skipgrad.report.losses import LossCurves
@@ -156,12 +157,7 @@ def _actions(p: Parts, width: int) -> list[Text]:
         out.append(Text("  Nothing was found that needs a cure." if p.marks else "  There are no findings to act on."))
     ranked = sorted(p.cures, key=lambda c: not c.won)
     for c in ranked[:MOST_CURES]:
-        gain = (
-            f": best loss {c.loss}, steps {_with(c.steps, c.steps_spread)}, "
-            f"seconds {_with(c.seconds, c.seconds_spread)}"
-            if c.state != "refused"
-            else f": {c.reason}"
-        )
+        gain = f": best loss {c.loss}{_ratios(c)}" if c.state != "refused" else f": {c.reason}"
         out.append(
             Text.assemble("  ", (f"{c.shape} {_flat(c.remedy)}", "bold" if c.won else ""), f" {c.state}{_flat(gain)}")
         )
@@ -172,6 +168,13 @@ def _actions(p: Parts, width: int) -> list[Text]:
     if len(code) > MOST_LINES:
         out[-1] = Text("    … the whole of it is on the page", "dim")
     return out
+
+
+def _ratios(c: CureRow) -> str:
+    """Steps and seconds, unless the patient does not train and there is nothing to be faster than."""
+    if c.steps == c.seconds == "–":
+        return ""
+    return f", steps {_with(c.steps, c.steps_spread)}, seconds {_with(c.seconds, c.seconds_spread)}"
 
 
 def _with(ratio: str, spread: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from skipgrad.core import Run
+from skipgrad.core.rank import winner
 from skipgrad.report.cards import Card, CureRow, cards, cure_rows
 from skipgrad.report.depth import DepthCurves, depth_curves
 from skipgrad.report.facts import facts, missing, not_understood
@@ -13,7 +14,7 @@ from skipgrad.report.losses import LossCurves, loss_curves
 from skipgrad.report.marks import Mark, marks
 from skipgrad.report.paths import PathCurves, path_curves
 from skipgrad.report.strips import Strips, strips
-from skipgrad.report.subjects import subjects, winner
+from skipgrad.report.subjects import subjects
 from skipgrad.report.text import clean, short, value
 from skipgrad.report.thinned import thinned
 from skipgrad.report.verdict import Verdict, verdict
@@ -67,7 +68,7 @@ class Parts:
 def parts(run: Run) -> Parts:
     """The parts of a run's report; a run that ended early has them all too, saying what is missing."""
     who = subjects(run)
-    best = winner(run)
+    best = winner(run.cures)
     model = short(run.meta.get("model") or (run.graph.model if run.graph else "") or "a model")
     return Parts(
         title=f"{model} on {short(value(run.meta['data']))}" if run.meta.get("data") else model,

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from skipgrad.core import LossPoint, Run, Trial
-from skipgrad.report.subjects import winner
+from skipgrad.core.rank import winner
 from skipgrad.report.text import clean
 
 MOST_POINTS = 120
@@ -23,7 +23,7 @@ class LossCurves:
     Attributes:
         points: records of who, trial, step, seconds, loss; each the mean of ``per_point`` steps.
         who: the nets, patient first, the winner next.
-        best: the patient's best smoothed loss, where the cures aim; None when unknown.
+        best: the patient's best smoothed loss, where the cures aim; None when unknown, or where it does not train.
         per_point: steps that one point is the mean of, at most.
         broken: how many losses were not finite and are left out.
         left_out: remedies that were tried and are not drawn.
@@ -42,7 +42,7 @@ def loss_curves(run: Run) -> LossCurves:
     by_trial: dict[int, list[LossPoint]] = defaultdict(list)
     for p in run.losses:
         by_trial[p.trial].append(p)
-    best = winner(run)
+    best = winner(run.cures)
     tried = [c for c in run.cures if c.rate is not None]
     tried.sort(key=lambda c: (c is not best, c.state != "helped"))
     patient_rate = next((c.patient_rate for c in tried if c.patient_rate is not None), None)
@@ -76,7 +76,7 @@ def loss_curves(run: Run) -> LossCurves:
     return LossCurves(
         tuple(points),
         drawn,
-        aim.patient_best_loss if aim else None,
+        aim.patient_best_loss if aim and aim.patient_trains else None,
         per_point,
         broken,
         tuple(clean(c.remedy) for c in tried[MOST_CURES:]),

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
-from skipgrad.core import Cure, LayerRow, Run, SkipGraph, SkipRow, Trial
+from skipgrad.core import LayerRow, Measurements, Run, SkipGraph, SkipRow, Trial
+from skipgrad.core.rank import winner
 from skipgrad.report.text import clean
 
 # A step is shown when it has this share of the rows of the fullest one. Of a step that a thinned run file does not keep
@@ -41,22 +42,15 @@ class Subject:
         most = max(found.values(), default=0)
         return sorted(step for step, rows in found.items() if rows >= WHOLE * most)
 
-
-def winner(run: Run) -> Cure | None:
-    """The cure that helped most: fewest steps to the patient's best loss, then the lowest loss."""
-    helped = [c for c in run.cures if c.state == "helped"]
-
-    def key(cure: Cure) -> tuple[float, float]:
-        steps = math.inf if cure.steps_ratio is None or math.isnan(cure.steps_ratio) else cure.steps_ratio
-        loss = math.inf if cure.best_loss is None or math.isnan(cure.best_loss) else cure.best_loss
-        return steps, loss
-
-    return min(helped, key=key, default=None)
+    @property
+    def measurements(self) -> Measurements:
+        """Its rows as diagnosis takes them."""
+        return Measurements(self.graph, self.skips, self.layers)
 
 
 def subjects(run: Run) -> tuple[Subject, ...]:
     """The patient first; the net cured by the winner (else by any remedy that was measured) after it."""
-    patient, key = _patient(run)
+    patient, key = run.patient(), run.patient_id()
     skips, layers = run.skip_rows.get(key, ()), run.layer_rows.get(key, ())
     out = [Subject("patient", run.graph or SkipGraph(()), skips, layers, patient.rate if patient else None)]
     for who, trial in _cured(run):
@@ -68,18 +62,11 @@ def subjects(run: Run) -> tuple[Subject, ...]:
 
 def subject_trials(run: Run) -> list[tuple[str, int]]:
     """Name and trial of each of the `subjects`."""
-    return [("patient", _patient(run)[1]), *((who, trial.id) for who, trial in _cured(run))]
-
-
-def _patient(run: Run) -> tuple[Trial | None, int]:
-    """The patient's measured trial and its id, which rows may have without a record of the trial."""
-    patient = next((t for t in run.trials if t.measured and t.remedy is None), None)
-    patient = patient or next((t for t in run.trials if t.remedy is None), None)
-    return patient, patient.id if patient else min([*run.skip_rows, *run.layer_rows], default=0)
+    return [("patient", run.patient_id()), *((who, trial.id) for who, trial in _cured(run))]
 
 
 def _cured(run: Run) -> list[tuple[str, Trial]]:
-    best = winner(run)
+    best = winner(run.cures)
     cured = [t for t in run.trials if t.measured and t.remedy is not None]
     if best:
         cured.sort(key=lambda t: t.remedy != best.remedy)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
-from statistics import median
 
 from skipgrad.core import Cure, Run
+from skipgrad.core.rank import winner
+from skipgrad.diagnosis import Profile, profile
 from skipgrad.report.marks import found
-from skipgrad.report.subjects import Subject, winner
+from skipgrad.report.subjects import Subject
 from skipgrad.report.text import clean, figure, listed, plural, short, spread, times
-
-# As many layers at each end count as "the first" and "the last" ones; the same as the checks take.
-END = 3
 
 
 @dataclass(frozen=True)
@@ -57,47 +54,29 @@ def verdict(run: Run, who: tuple[Subject, ...]) -> Verdict:
     else:
         state = "skipped"
         matter = f"{model} was not diagnosed: {_why_not(run)}"
-    gradient = first_to_last(who[0])
-    cured = first_to_last(who[1]) if len(who) > 1 else None
-    best = winner(run)
+    gradient = profile(who[0].measurements)
+    best = winner(run.cures)
     clauses = [matter]
-    if gradient is not None:
-        clauses.append(f"the gradient reaching its first layers is {figure(gradient, 2)} times that at the last")
+    if isinstance(gradient, Profile):
+        clauses.append(
+            f"the gradient reaching its first layers is {figure(gradient.first_to_last, 2)} times that at the last"
+        )
     clauses.append(_outcome(run, best))
     sentence = "; ".join(c for c in clauses if c) + "."
-    return Verdict(state, sentence, (_gradient_figure(who, gradient, cured), *_cure_figures(run, best)))
+    return Verdict(state, sentence, (_gradient_figure(who), *_cure_figures(run, best)))
 
 
-def first_to_last(subject: Subject) -> float | None:
-    """‖dL/dz‖ of the first layers relative to the last: medians of three at each end, then over the steps.
-
-    Layers without a gradient of their own (frozen ones) do not count, steps with a zero or non-finite end neither.
-    """
-    rows = [r for r in subject.layers if math.isfinite(r.out_grad_norm)]
-    rows = [r for r in rows if r.weight_grad_norm is not None] or rows
-    depths = sorted({r.depth for r in rows})
-    if len(depths) < 2:
-        return None
-    k = max(1, min(END, len(depths) // 4))
-    first, last = set(depths[:k]), set(depths[-k:])
-    ends: dict[int, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for r in rows:
-        if r.depth in first:
-            ends[r.step][0].append(r.out_grad_norm)
-        if r.depth in last:
-            ends[r.step][1].append(r.out_grad_norm)
-    ratios = [median(a) / median(b) for a, b in ends.values() if a and b and median(b) > 0]
-    return median(ratios) if ratios else None
-
-
-def _gradient_figure(who: tuple[Subject, ...], gradient: float | None, cured: float | None) -> Figure:
+def _gradient_figure(who: tuple[Subject, ...]) -> Figure:
     label = "gradient reaching the first layers, relative to the last"
-    if gradient is None:
-        return Figure("–", label, "not measured")
-    detail = f"‖dL/dz‖, median of {plural(len({r.step for r in who[0].layers} & set(who[0].steps)), 'measured step')}"
-    if cured is not None:
-        detail += f"; {times(cured)} {who[1].who}"
-    return Figure(times(gradient), label, detail)
+    seen = profile(who[0].measurements)
+    if not isinstance(seen, Profile):
+        return Figure("–", label, clean(seen.prescription))
+    detail = f"‖dL/dz‖, median of {plural(seen.steps, 'measured step')}"
+    for other in who[1:]:
+        cured = profile(other.measurements)
+        if isinstance(cured, Profile):
+            detail += f"; {times(cured.first_to_last)} {other.who}"
+    return Figure(times(seen.first_to_last), label, detail)
 
 
 def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
@@ -106,6 +85,11 @@ def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
         detail = f"{plural(tried, 'remedy', 'remedies')} tried, none helped" if tried else "no remedy was tried"
         return (Figure("–", "steps and seconds to the patient's best loss, cured against patient", detail),)
     name = short(best.remedy)
+    if not best.patient_trains:
+        many = f"median over {plural(best.seeds, 'seed')}, smoothed; " if best.seeds else ""
+        still = f"{many}the patient does not train: {figure(best.patient_first_loss)} at first"
+        fall = f"{figure(best.patient_best_loss)} → {figure(best.best_loss)}"
+        return (Figure(fall, f"best training loss, patient → {name}", still),)
     over = f" over {plural(best.seeds, 'seed')}" if best.seeds else ""
     seconds = (
         times(best.seconds_ratio),
@@ -146,8 +130,13 @@ def _every_seed(best: Cure) -> bool:
 
 
 def _outcome(run: Run, best: Cure | None) -> str:
+    idle = next((c for c in run.cures if not c.patient_trains), None)
+    still = _standstill(idle) if idle else ""
     if best is not None:
         name = short(best.remedy)
+        same = f" in the same {run.meta['steps']} steps" if run.meta.get("steps") else ""
+        if not best.patient_trains:
+            return f"{still}; with {name} the loss falls to {figure(best.best_loss)}{same}"
         steps_, seconds_ = best.steps_spread, best.seconds_spread
         range_ = f" ({spread(steps_)})" if steps_ else ""
         time = f" and {times(best.seconds_ratio)} the seconds" if best.seconds_ratio is not None else ""
@@ -155,10 +144,9 @@ def _outcome(run: Run, best: Cure | None) -> str:
             time += f" ({spread(seconds_)})"
         ratios = f"the patient's best loss in {times(best.steps_ratio)} the steps{range_}{time}"
         if never_reached(best):
-            steps = f" in the same {run.meta['steps']} steps" if run.meta.get("steps") else ""
             lower = (
                 f"with {name} the loss falls to {figure(best.best_loss)}, which the patient, at "
-                f"{figure(best.patient_best_loss)}, never reaches{steps}"
+                f"{figure(best.patient_best_loss)}, never reaches{same}"
             )
             return f"{lower}; it meets {ratios}" if _every_seed(best) else lower
         if best.steps_ratio is None:
@@ -171,12 +159,22 @@ def _outcome(run: Run, best: Cure | None) -> str:
         return f"{name} reaches {ratios}"
     tried = [clean(c.remedy) for c in run.cures if c.state != "refused"]
     if tried:
-        return f"none of the remedies tried helped ({listed(tried)})"
+        none = f"none of the remedies tried helped ({listed(tried)})"
+        return f"{still}; {none}" if still else none
     if run.cures:
         return "every remedy refused this model"
     if found(run) and run.meta.get("state") == "done":
         return "no remedy was tried"
     return ""
+
+
+def _standstill(cure: Cure) -> str:
+    if cure.patient_best_loss is None:
+        return "the patient does not train: its loss is no finite number"
+    return (
+        f"the patient does not train: its loss is {figure(cure.patient_best_loss)} at its best and "
+        f"{figure(cure.patient_first_loss)} at first"
+    )
 
 
 def _why_not(run: Run) -> str:

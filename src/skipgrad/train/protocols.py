@@ -35,7 +35,7 @@ class WorkloadLike(Protocol):
 
 
 class Treatment(Protocol):
-    """A remedy that has been applied to a model."""
+    """A remedy that has been applied to a model. It may have `lines`, Python to paste that does the same."""
 
     def attach(self, optimizer: torch.optim.Optimizer, /) -> Any: ...
     def undo(self) -> Any: ...

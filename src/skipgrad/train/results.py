@@ -14,10 +14,12 @@ class TrialResult:
     Attributes:
         trial: its record, with the state it ended in.
         losses: one a step; the last one is not finite when the trial diverged.
+        lines: Python to paste that applies the remedy under trial, where the treatment has it.
     """
 
     trial: Trial
     losses: tuple[LossPoint, ...] = ()
+    lines: str = ""
 
     @property
     def diverged(self) -> bool:

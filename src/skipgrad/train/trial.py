@@ -95,6 +95,7 @@ def train_trial(
         batches = workload.batches(settings.seed)
         clock = Clock()
         treatment = prepare(model) if prepare is not None else None
+        lines = getattr(treatment, "lines", "")
         if treatment is not None:
             stack.callback(treatment.undo)
         model.train()
@@ -131,7 +132,7 @@ def train_trial(
             if stopped and number + 1 < settings.steps:
                 state = "interrupted"
                 break
-    return TrialResult(replace(trial, state=state), tuple(losses))
+    return TrialResult(replace(trial, state=state), tuple(losses), lines)
 
 
 class _Step:

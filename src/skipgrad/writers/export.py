@@ -41,8 +41,7 @@ def export(run: Run, to: str, out: str | Path, trial: int | None = None) -> Expo
         raise BadInput("exporting a run", where="--to", received=repr(to), todo=todo)
     known = tuple(t.id for t in run.trials)
     if trial is None:
-        measured = [t.id for t in run.trials if t.measured and t.remedy is None]
-        trial = measured[0] if measured else (known[0] if known else 0)
+        trial = run.patient_id()
     elif trial not in known:
         which = ", ".join(f"{t.id} ({t.remedy or 'patient'}, seed {t.seed})" for t in run.trials[:12])
         raise BadInput("exporting a run", where=run.path, received=f"trial {trial}", todo=f"pass one of {which or '–'}")
