@@ -50,6 +50,7 @@ def test_the_demo_finds_what_ails_a_plain_net_and_cures_it(demo: CheckResult) ->
     assert cure.best_loss is not None
     assert cure.patient_best_loss is not None
     assert cure.best_loss < 0.6 * cure.patient_best_loss
+    assert (cure.patient_trains, cure.steps_ratio, cure.seconds_ratio) == (False, None, None)
     # The same trial with the ledger on (0) and off, at the same rate and seed: the same losses to the bit.
     losses = {t.id: [p.loss for p in demo.run.losses if p.trial == t.id] for t in demo.run.trials}
     twin = next(t for t in demo.run.trials if t.id and t.remedy is None and (t.rate, t.seed) == (0.05, 0))
@@ -66,7 +67,7 @@ def test_the_demos_report_opens_offline_without_a_complaint(demo: CheckResult, d
         shot = show(driver, demo.report_path, tmp_path / f"demo-{width}.png", width)
         assert_clean(driver, width)
         assert shot.stat().st_size > 20_000
-    assert "never reaches" in driver.find_element("tag name", "body").text
+    assert "the patient does not train" in driver.find_element("tag name", "body").text
 
 
 MODELS = {

@@ -22,10 +22,10 @@ RUNS = ("plain56", "standstill", "healthy", "resnet152_sick", "unet", "interrupt
 
 def test_the_verdict_carries_the_figures_of_the_sick_run() -> None:
     p = parts(synthetic.plain56())
-    assert p.verdict.state == "error"
-    assert "vanishing gradient (SG001) and 2 more findings" in p.verdict.sentence
-    assert "0.047× the steps (0.042–0.053×) and 0.055× the seconds (0.049–0.061×)" in p.verdict.sentence
-    gradient, steps, seconds = p.verdict.figures
+    assert p.headline.state == "error"
+    assert "vanishing gradient (SG001) and 2 more findings" in p.headline.sentence
+    assert "0.047× the steps (0.042–0.053×) and 0.055× the seconds (0.049–0.061×)" in p.headline.sentence
+    gradient, steps, seconds = p.headline.figures
     assert gradient.value.endswith("×10⁻¹²")
     assert "relative to the last" in gradient.label
     assert (steps.value, steps.detail) == ("0.047×", "0.042–0.053× over 3 seeds")
@@ -48,8 +48,8 @@ def test_evidence_says_what_it_is_relative_to() -> None:
 
 def test_a_healthy_run_is_called_healthy_and_unjudged_checks_are_not_called_passed() -> None:
     p = parts(synthetic.healthy())
-    assert p.verdict.state == "passed"
-    assert "all 9 checks that could judge it passed" in p.verdict.sentence
+    assert p.headline.state == "passed"
+    assert "all 9 checks that could judge it passed" in p.headline.sentence
     states = {m.code: m.state for m in p.marks}
     assert states["SG008"] == "not applicable"
     assert states["SG009"] == "skipped"
@@ -60,7 +60,7 @@ def test_a_healthy_run_is_called_healthy_and_unjudged_checks_are_not_called_pass
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_has_all_its_parts(name: str) -> None:
     p = parts(getattr(synthetic, name)())
-    assert p.verdict.sentence.endswith(".")
+    assert p.headline.sentence.endswith(".")
     assert p.facts
 
 
@@ -71,12 +71,12 @@ def test_what_is_missing_is_said() -> None:
         "No remedy was tried.",
         "Trial 0 (patient, learning rate 0.1, seed 0) interrupted.",
     )
-    assert "interrupted after 45 steps" in parts(synthetic.interrupted()).verdict.sentence
+    assert "interrupted after 45 steps" in parts(synthetic.interrupted()).headline.sentence
     said = parts(synthetic.nothing()).missing
     assert "The run failed: ModelError: the forward raised." in said
     assert "No loss was recorded." in said
     empty = parts(Run({}))
-    assert "The model was not diagnosed" in empty.verdict.sentence
+    assert "The model was not diagnosed" in empty.headline.sentence
 
 
 def test_an_unhelped_patient_is_not_called_cured() -> None:
@@ -85,29 +85,29 @@ def test_an_unhelped_patient_is_not_called_cured() -> None:
     p = parts(replace(run, cures=cures))
     assert p.winner == ""
     assert p.lines == ""
-    assert "none of the remedies tried helped (add-skips, clip, warm-up, skip-calibration)" in p.verdict.sentence
+    assert "none of the remedies tried helped (add-skips, clip, warm-up, skip-calibration)" in p.headline.sentence
     assert [s.who for s in p.strips.strips] == ["patient", "with add-skips"]
 
 
 def test_a_patient_that_does_not_train_has_losses_and_no_ratio() -> None:
     p = parts(synthetic.standstill())
-    assert p.verdict.sentence.endswith(
+    assert p.headline.sentence.endswith(
         "; the patient does not train: its loss is 2.3 at its best and 2.32 at first; "
         "with add-skips the loss falls to 0.12 in the same 200 steps."
     )
-    _, loss = p.verdict.figures
+    _, loss = p.headline.figures
     assert (loss.value, loss.label) == ("2.3 → 0.12", "best training loss, patient → add-skips")
     assert loss.detail == "median over 3 seeds, smoothed; the patient does not train: 2.32 at first"
     assert {(c.steps, c.seconds) for c in p.cures} == {("–", "–")}
     assert p.cards[0].cures == ("add-skips helped, best loss 0.12 (patient 2.3)",)
     assert p.losses.best is None
-    assert "×" not in p.verdict.sentence.replace("×10", "")
+    assert "×" not in p.headline.sentence.replace("×10", "")
 
 
 def test_a_patient_that_does_not_train_and_no_cure_that_helps() -> None:
     run = synthetic.standstill()
     cures = tuple(replace(c, state="no change") for c in run.cures)
-    sentence = parts(replace(run, cures=cures)).verdict.sentence
+    sentence = parts(replace(run, cures=cures)).headline.sentence
     assert "2.32 at first; none of the remedies tried helped" in sentence
 
 
@@ -117,17 +117,17 @@ def test_the_headline_says_what_sg001_measured() -> None:
     rows = [LayerRow(s, f"l{d}", d, g * 10**s, 1.0, 1.0, None, None) for s in range(3) for d, g in enumerate(norms)]
     run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: tuple(rows)})
     [found] = [f for f in diagnose(run) if f.code == "SG001"]
-    gradient, *_ = parts(run).verdict.figures
+    gradient, *_ = parts(run).headline.figures
     assert found.evidence["first_to_last"] == pytest.approx(0.1)
     assert gradient.value == times(found.evidence["first_to_last"])
     assert gradient.detail == "‖dL/dz‖, median of 3 measured steps"
-    assert "the gradient reaching its first layers is 0.1 times that at the last" in parts(run).verdict.sentence
+    assert "the gradient reaching its first layers is 0.1 times that at the last" in parts(run).headline.sentence
 
 
 def test_without_a_profile_the_headline_says_why() -> None:
     rows = tuple(LayerRow(0, f"l{d}", d, 1.0, 1.0, 1.0, None, None) for d in range(3))
     run = Run({}, trials=(Trial(0, None, 0.1, 0, 3, measured=True),), layer_rows={0: rows})
-    gradient, *_ = parts(run).verdict.figures
+    gradient, *_ = parts(run).headline.figures
     assert (gradient.value, gradient.detail) == ("–", "3 layers get a gradient, fewer than 4")
 
 

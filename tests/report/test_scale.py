@@ -169,4 +169,4 @@ def test_single_rows_of_bad_steps_are_no_steps_of_the_slider() -> None:
     assert len(STEPS) < MOST_STEPS
     assert p.heat is not None
     assert p.heat.steps == STEPS
-    assert "median of 3 measured steps" in p.verdict.figures[0].detail
+    assert "median of 3 measured steps" in p.headline.figures[0].detail

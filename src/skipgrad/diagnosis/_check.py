@@ -12,7 +12,7 @@ from skipgrad.core.run import Severity, State
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What a check says of one run, before code and title are put to it."""
 
     state: State
@@ -41,7 +41,7 @@ class Check:
     title: str
     severity: Severity
     explanation: str
-    judge: Callable[[Measurements], Verdict]
+    judge: Callable[[Measurements], Judgement]
 
     def __call__(self, measured: Measurements) -> Finding:
         verdict = self.judge(measured)
@@ -69,24 +69,24 @@ def found(
     where: Sequence[str] = (),
     evidence: dict[str, Any] | None = None,
     remedies: Sequence[str] = (),
-) -> Verdict:
+) -> Judgement:
     """The check applies, and what it looks for is there."""
-    return Verdict("found", prescription, severity, tuple(where), evidence or {}, tuple(remedies))
+    return Judgement("found", prescription, severity, tuple(where), evidence or {}, tuple(remedies))
 
 
-def passed(prescription: str, evidence: dict[str, Any] | None = None) -> Verdict:
+def passed(prescription: str, evidence: dict[str, Any] | None = None) -> Judgement:
     """The check applies, could be judged, and found nothing."""
-    return Verdict("passed", prescription, evidence=evidence or {})
+    return Judgement("passed", prescription, evidence=evidence or {})
 
 
-def not_applicable(reason: str) -> Verdict:
+def not_applicable(reason: str) -> Judgement:
     """The net has nothing this check is about."""
-    return Verdict("not applicable", reason)
+    return Judgement("not applicable", reason)
 
 
-def skipped(reason: str) -> Verdict:
+def skipped(reason: str) -> Judgement:
     """The check applies, but what it needs was not measured."""
-    return Verdict("skipped", reason)
+    return Judgement("skipped", reason)
 
 
 def plain(value: Any) -> Any:

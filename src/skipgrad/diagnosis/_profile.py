@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skipgrad.core import LayerRow, Measurements
-from skipgrad.diagnosis._check import Verdict, not_applicable, skipped
+from skipgrad.diagnosis._check import Judgement, not_applicable, skipped
 from skipgrad.diagnosis._series import UNBOUNDED, finite, medians, slope
 
 # With fewer layers there is no depth over which a gradient could vanish or explode.
@@ -55,7 +55,7 @@ class Profile:
         return name
 
 
-def profile(measured: Measurements) -> Profile | Verdict:
+def profile(measured: Measurements) -> Profile | Judgement:
     """The profile, or the verdict that stands in for it when there is none."""
     rows = [r for r in measured.layers if finite(r.out_grad_norm)]
     # A frozen or unused layer gets no gradient on purpose.

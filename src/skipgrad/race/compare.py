@@ -54,8 +54,8 @@ def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy:
     ``"helped"``: the median over seeds is below .9 and every seed is below 1. ``"worse"``: every seed is above 1.1.
     Else ``"no change"``. A seed counts as in `SeedVerdict.weight`.
 
-    A patient does not train when its loss falls on fewer than half of the seeds (`trains`). Its best loss is then one
-    by chance, so no ratio of steps or seconds to it is given; and only a cure that itself trains has helped.
+    A patient does not train when its loss falls on fewer than half of the seeds (`trains`). Its best loss is then
+    one by chance, so no ratio of steps or seconds to it is given; and only a cure that itself trains has helped.
 
     Args:
         patient: the patient's trials, one a seed.

@@ -63,9 +63,9 @@ def _lines(p: Parts, width: int) -> list[Text]:
 
 
 def _verdict(p: Parts, width: int) -> list[Text]:
-    sentence = textwrap.wrap(_flat(p.verdict.sentence), max(20, width - 2))
-    style = _STYLES.get(p.verdict.state, "")
-    shape = SHAPES.get(p.verdict.state, "?")
+    sentence = textwrap.wrap(_flat(p.headline.sentence), max(20, width - 2))
+    style = _STYLES.get(p.headline.state, "")
+    shape = SHAPES.get(p.headline.state, "?")
     out = [Text.assemble((f"{shape} " if i == 0 else "  ", style), line) for i, line in enumerate(sentence[:5])]
     if p.marks:
         row = Text()

@@ -9,6 +9,7 @@ from skipgrad.core.rank import winner
 from skipgrad.report.cards import Card, CureRow, cards, cure_rows
 from skipgrad.report.depth import DepthCurves, depth_curves
 from skipgrad.report.facts import facts, missing, not_understood
+from skipgrad.report.headline import Headline, headline
 from skipgrad.report.heat import HeatMap, heat_map
 from skipgrad.report.losses import LossCurves, loss_curves
 from skipgrad.report.marks import Mark, marks
@@ -17,7 +18,6 @@ from skipgrad.report.strips import Strips, strips
 from skipgrad.report.subjects import subjects
 from skipgrad.report.text import clean, short, value
 from skipgrad.report.thinned import thinned
-from skipgrad.report.verdict import Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Parts:
 
     Attributes:
         title: model and data.
-        verdict: what is the matter, and did the cure help.
+        headline: what is the matter, and did the cure help.
         marks: the state of each check.
         strips: where the gradient goes.
         depth: how it changes with depth.
@@ -46,7 +46,7 @@ class Parts:
     """
 
     title: str
-    verdict: Verdict
+    headline: Headline
     marks: tuple[Mark, ...]
     strips: Strips
     depth: DepthCurves
@@ -72,7 +72,7 @@ def parts(run: Run) -> Parts:
     model = short(run.meta.get("model") or (run.graph.model if run.graph else "") or "a model")
     return Parts(
         title=f"{model} on {short(value(run.meta['data']))}" if run.meta.get("data") else model,
-        verdict=verdict(run, who),
+        headline=headline(run, who),
         marks=marks(run),
         strips=strips(run, who),
         depth=depth_curves(run, who),

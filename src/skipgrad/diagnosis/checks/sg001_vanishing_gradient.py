@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skipgrad.core import Measurements
 from skipgrad.core.units import number
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, passed
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed
 from skipgrad.diagnosis._profile import Profile, profile
 from skipgrad.diagnosis._series import some
 
@@ -17,10 +17,10 @@ GONE = 1e-6
 ONSET = 0.1
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges the gradient of the layers' outputs, first layers against last, median over the steps."""
     seen = profile(measured)
-    if isinstance(seen, Verdict):
+    if isinstance(seen, Judgement):
         return seen
     evidence = figures(seen, VANISHING)
     if seen.first_to_last >= VANISHING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skipgrad.core import Measurements
 from skipgrad.core.units import number
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, passed
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed
 from skipgrad.diagnosis._profile import Profile, profile
 from skipgrad.diagnosis._series import some
 from skipgrad.diagnosis.checks.sg001_vanishing_gradient import figures, prescribe, remedies
@@ -18,10 +18,10 @@ HOPELESS = 1e6
 ONSET = 10.0
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges the gradient of the layers' outputs, first layers against last, median over the steps."""
     seen = profile(measured)
-    if isinstance(seen, Verdict):
+    if isinstance(seen, Judgement):
         return seen
     evidence = figures(seen, EXPLODING)
     # Under batch norm the first step swells the first layers' weights, which then get less: the start counts as much.

@@ -9,7 +9,7 @@ from statistics import median
 
 from skipgrad.core import LayerRow, Measurements
 from skipgrad.core.units import number, percent
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed, skipped
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
 from skipgrad.diagnosis._series import finite, some
 
 # Half of the weights that have a gradient: from there on the typical weight does not move. "A majority of steps" is the
@@ -52,7 +52,7 @@ class Idle:
     update: float | None
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges `stalled` and `zero_grad` of each layer over the steps after warm-up."""
     if not measured.layers:
         if not measured.graph.layers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skipgrad.core import Measurements, SkipGraph
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed
 from skipgrad.diagnosis._series import some
 
 # VGG was the deepest plain net of its time, and its 16- and 19-layer forms trained only from the weights of the
@@ -14,7 +14,7 @@ LONG_STRETCH = 16
 HOPELESS_STRETCH = 50
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges the longest stretch of `SkipGraph.layers` that no skip bridges."""
     graph = measured.graph
     if len(graph.layers) < LONG_STRETCH:

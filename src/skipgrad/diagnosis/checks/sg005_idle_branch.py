@@ -7,7 +7,7 @@ from statistics import median
 
 from skipgrad.core import Measurements, SkipRow
 from skipgrad.core.units import percent
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed, skipped
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
 from skipgrad.diagnosis._series import finite, share, some
 
 # A hundredth: leaving such a branch out changes x by 1 % and the gradient by 1 %, and even 50 of them together, being
@@ -21,7 +21,7 @@ WAKING = 2.0
 MANY = 0.5
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges branch against skip, forward and backward, over the second half of the steps."""
     names = {s.name for s in measured.graph.skips if s.kind in ("add", "gate")}
     if not names:

@@ -6,7 +6,7 @@ import math
 
 from skipgrad.core import Measurements
 from skipgrad.core.units import number, percent
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed, skipped
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
 from skipgrad.diagnosis._series import branch_to_skip, some
 
 # At ‖B‖ = 3 ‖S‖ the shortcut carries 1 / (1 + 3²), a tenth, of the gradient's energy (S and B are nearly orthogonal).
@@ -22,7 +22,7 @@ RESTLESS = 2.0
 MANY = 0.5
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges b = ‖B‖ / ‖S‖ of each identity skip, and of all together."""
     skips = [s for s in measured.graph.skips if s.kind == "add" and s.shortcut in ("identity", "scaled")]
     if not skips:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from skipgrad.core import Measurements, Skip, SkipRow
 from skipgrad.core.clean import SCALING
 from skipgrad.core.units import number
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed
 from skipgrad.diagnosis._series import finite, medians, runs, share, some
 
 # One norm between two skips (after an embedding, at the end of a stage) is no pattern; from two on the gradient passes
@@ -33,7 +33,7 @@ class Dirt:
     projections: tuple[str, ...]
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges what lies between the skips of a run and on their shortcuts; measured gains where there are any."""
     skips = [s for s in measured.graph.skips if s.kind in ("add", "gate") and not s.long]
     if not skips:

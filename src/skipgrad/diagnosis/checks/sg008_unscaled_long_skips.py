@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skipgrad.core import Measurements, Skip
 from skipgrad.core.units import number
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed
 from skipgrad.diagnosis._series import medians, share, some
 
 # ScaleLong's bound on the hidden features grows with Σκ² over the nested long skips: with a single one there is nothing
@@ -17,7 +17,7 @@ UNEVEN = 10.0
 _UNSCALED = ("identity", "slice", "pool", "resample")
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges the deepest nest of long skips; gradients and activations of the outermost against the innermost."""
     nest = deepest_nest([s for s in measured.graph.skips if s.long and s.kind in ("add", "concat")])
     if len(nest) < FEWEST:

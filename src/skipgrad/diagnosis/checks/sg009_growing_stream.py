@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skipgrad.core import Measurements, Skip
 from skipgrad.core.units import number
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed, skipped
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
 from skipgrad.diagnosis._series import medians, runs, share, slope, some
 
 # Shorter runs do not tell exponential growth from the other kind.
@@ -50,7 +50,7 @@ class Growth:
         return math.exp(slope(math.log(v) for v in half if v > 0))
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges `x_rms` along each run of add skips, and along its parts of one shape."""
     stretches = [
         part for run in runs(s for s in measured.graph.skips if s.kind == "add" and not s.long) for part in _parts(run)

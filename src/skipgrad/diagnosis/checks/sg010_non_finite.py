@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from skipgrad.core import LayerRow, Measurements, SkipRow
 from skipgrad.core.units import number
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, passed, skipped
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed, skipped
 from skipgrad.diagnosis._series import finite, some
 
 
@@ -19,7 +19,7 @@ class Place:
     name: str
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges every row and loss; forward values before backward ones, the backward from the output to the input."""
     if not (measured.skips or measured.layers or measured.losses):
         return skipped("nothing was measured")

@@ -6,7 +6,7 @@ import math
 
 from skipgrad.core import Measurements, PathRow, PathSpectrum
 from skipgrad.core.units import number, percent
-from skipgrad.diagnosis._check import CHECKS, Check, Verdict, found, not_applicable, passed, skipped
+from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
 
 # Shorter nets have no long paths: after training a healthy ResNet-14 (six branches) stands at 0.51 of its longest, a
 # ResNet-8 (three) at 0.74.
@@ -30,7 +30,7 @@ CANCELLING = 10.0
 INEXACT = 0.01
 
 
-def judge(measured: Measurements) -> Verdict:
+def judge(measured: Measurements) -> Judgement:
     """Judges the last path spectrum measured, against the first."""
     branches = sum(len(s.branches) for s in measured.graph.skips if s.kind == "add")
     if not branches:
@@ -62,7 +62,7 @@ def judge(measured: Measurements) -> Verdict:
     return _judge(row, spectrum, first.spectrum if first is not row else None)
 
 
-def _judge(row: PathRow, spectrum: PathSpectrum, start: PathSpectrum | None) -> Verdict:
+def _judge(row: PathRow, spectrum: PathSpectrum, start: PathSpectrum | None) -> Judgement:
     mean, longest = spectrum.mean_length, spectrum.longest
     evidence = _evidence(spectrum, start)
     where = [spectrum.at]

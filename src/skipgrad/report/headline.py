@@ -14,7 +14,7 @@ from skipgrad.report.text import clean, figure, listed, plural, short, spread, t
 
 
 @dataclass(frozen=True)
-class Figure:
+class LargeFigure:
     """A large figure: what it is, what it is relative to, and its range."""
 
     value: str
@@ -23,7 +23,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Headline:
     """The first part of the report.
 
     Attributes:
@@ -34,10 +34,10 @@ class Verdict:
 
     state: str
     sentence: str
-    figures: tuple[Figure, ...]
+    figures: tuple[LargeFigure, ...]
 
 
-def verdict(run: Run, who: tuple[Subject, ...]) -> Verdict:
+def headline(run: Run, who: tuple[Subject, ...]) -> Headline:
     """The verdict of a run."""
     model = short(run.meta.get("model") or (run.graph.model if run.graph else "") or "The model")
     problems = found(run)
@@ -63,33 +63,33 @@ def verdict(run: Run, who: tuple[Subject, ...]) -> Verdict:
         )
     clauses.append(_outcome(run, best))
     sentence = "; ".join(c for c in clauses if c) + "."
-    return Verdict(state, sentence, (_gradient_figure(who), *_cure_figures(run, best)))
+    return Headline(state, sentence, (_gradient_figure(who), *_cure_figures(run, best)))
 
 
-def _gradient_figure(who: tuple[Subject, ...]) -> Figure:
+def _gradient_figure(who: tuple[Subject, ...]) -> LargeFigure:
     label = "gradient reaching the first layers, relative to the last"
     seen = profile(who[0].measurements)
     if not isinstance(seen, Profile):
-        return Figure("–", label, clean(seen.prescription))
+        return LargeFigure("–", label, clean(seen.prescription))
     detail = f"‖dL/dz‖, median of {plural(seen.steps, 'measured step')}"
     for other in who[1:]:
         cured = profile(other.measurements)
         if isinstance(cured, Profile):
             detail += f"; {times(cured.first_to_last)} {other.who}"
-    return Figure(times(seen.first_to_last), label, detail)
+    return LargeFigure(times(seen.first_to_last), label, detail)
 
 
-def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
+def _cure_figures(run: Run, best: Cure | None) -> tuple[LargeFigure, ...]:
     if best is None:
         tried = sum(c.state != "refused" for c in run.cures)
         detail = f"{plural(tried, 'remedy', 'remedies')} tried, none helped" if tried else "no remedy was tried"
-        return (Figure("–", "steps and seconds to the patient's best loss, cured against patient", detail),)
+        return (LargeFigure("–", "steps and seconds to the patient's best loss, cured against patient", detail),)
     name = short(best.remedy)
     if not best.patient_trains:
         many = f"median over {plural(best.seeds, 'seed')}, smoothed; " if best.seeds else ""
         still = f"{many}the patient does not train: {figure(best.patient_first_loss)} at first"
         fall = f"{figure(best.patient_best_loss)} → {figure(best.best_loss)}"
-        return (Figure(fall, f"best training loss, patient → {name}", still),)
+        return (LargeFigure(fall, f"best training loss, patient → {name}", still),)
     over = f" over {plural(best.seeds, 'seed')}" if best.seeds else ""
     seconds = (
         times(best.seconds_ratio),
@@ -97,7 +97,7 @@ def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
         f"{spread(best.seconds_spread)}{over}" if best.seconds_spread else "no spread: one seed or never reached",
     )
     if never_reached(best) and not _every_seed(best):
-        lower = Figure(
+        lower = LargeFigure(
             f"{figure(best.patient_best_loss)} → {figure(best.best_loss)}",
             f"best training loss, patient → {name}",
             f"median{over}, smoothed; each at its best of the same rates",
@@ -105,13 +105,13 @@ def _cure_figures(run: Run, best: Cure | None) -> tuple[Figure, ...]:
         met = f"steps to it: {times(best.steps_ratio)}"
         if best.steps_spread:
             met += f" ({spread(best.steps_spread)})"
-        return lower, Figure(seconds[0], seconds[1], "; ".join((seconds[2], met)))
-    steps = Figure(
+        return lower, LargeFigure(seconds[0], seconds[1], "; ".join((seconds[2], met)))
+    steps = LargeFigure(
         times(best.steps_ratio),
         f"steps to the patient's best loss, {name} against patient",
         f"{spread(best.steps_spread)}{over}" if best.steps_spread else "no spread: one seed or never reached",
     )
-    return steps, Figure(*seconds)
+    return steps, LargeFigure(*seconds)
 
 
 def never_reached(cure: Cure) -> bool:
