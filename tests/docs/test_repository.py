@@ -44,6 +44,13 @@ def test_no_text_names_a_file_outside_the_repository() -> None:
     assert found == []
 
 
+def test_no_merge_is_left_half_done() -> None:
+    marks = tuple(sign * 7 + " " for sign in "<>")
+    texts = {path: (ROOT / path).read_bytes().decode("utf-8", "replace") for path in tracked()}
+    left = [str(p) for p, text in texts.items() if any(line.startswith(marks) for line in text.splitlines())]
+    assert left == []
+
+
 def test_result_files_that_pages_name_are_there() -> None:
     missing = []
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
