@@ -33,14 +33,14 @@ from skipgrad.finder.meta import without_arithmetic
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
 from skipgrad.finder.trace import Node, Trace
-from skipgrad.instrument.calls import Address, function_name
+from skipgrad.instrument.calls import Address, EnteredOnce, function_name
 from skipgrad.instrument.tensors import is_counted, tensors_in
 
 UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
 _FUSED = ("addcmul", "addmm", "baddbmm", "addbmm", "addmv")  # an add and a product in one call
 
 
-class Recorder(TorchFunctionMode):
+class Recorder(EnteredOnce):
     """Turns the calls made while it is entered into a `Trace`.
 
     Args:
@@ -74,23 +74,10 @@ class Recorder(TorchFunctionMode):
         self._view_of: dict[int, torch.Tensor] = {}
         self._places: dict[Any, torch.Tensor] = {}  # where a tensor's values lie -> the tensor; filled up when asked
         self._placed = 0
-        self._entered = 0
         self._apart = 0  # inside something that counts as one op, or is run in an op's place: its calls have no number
         self._within: set[str] = set()  # ops whose stand-in is running
         self._inside = 0  # inside a call that is being recorded: what it is made of is not
         self._silent = 0  # inside something that counts as one op: its calls are counted only
-
-    # A model that calls itself enters the mode again; recorded once is enough.
-    def __enter__(self) -> Recorder:
-        self._entered += 1
-        if self._entered == 1:
-            super().__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            super().__exit__(*exc)
 
     # -- nodes -------------------------------------------------------------------------------------
     def _add(self, **kw: Any) -> Node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -77,7 +77,26 @@ class Route:
         ]
 
 
-class Follower(TorchFunctionMode):
+class EnteredOnce(TorchFunctionMode):
+    """A mode that a model which calls itself may enter again: each call is met once all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._entered = 0
+
+    def __enter__(self) -> Self:
+        self._entered += 1
+        if self._entered == 1:
+            super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._entered -= 1
+        if self._entered == 0:
+            super().__exit__(*exc)
+
+
+class Follower(EnteredOnce):
     """Follows one eager forward along a route, and hands over the calls that there are plans for.
 
     Args:
@@ -93,19 +112,6 @@ class Follower(TorchFunctionMode):
         self.broken = False
         self._counts: dict[str, int] = {}
         self._total = 0
-        self._entered = 0
-
-    # A model that calls itself enters the mode again; calls count once.
-    def __enter__(self) -> Any:
-        self._entered += 1
-        if self._entered == 1:
-            super().__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            super().__exit__(*exc)
 
     def kept(self) -> bool:
         """Whether the forward's calls were those of the trace."""
