@@ -254,7 +254,7 @@ def test_meta_fake_and_real_traces_give_one_graph_and_leave_no_trace(net: Net) -
     assert [g.how for g in graphs.values()] == ["meta", "meta", "real", "fake"]
     for graph in graphs.values():
         assert graph.notes == ()
-        assert replace(graph, how="", trace=None) == replace(graphs[""], how="", trace=None)
+        assert replace(graph, how="", found=None) == replace(graphs[""], how="", found=None)
     after = model.state_dict()
     assert list(after) == list(state)
     assert all(torch.equal(a, b) for a, b in zip(state.values(), after.values(), strict=True))

@@ -38,12 +38,14 @@ class Look:
     """What a call looked like in the trace, for a run to compare with.
 
     Attributes:
-        before: how many calls of any of the route's names came before it.
+        before: how many calls of any of the route's names came before it, those left out that did nothing.
+        turn: how many calls of the route came before it.
         given: how many tensors it was given.
         ranks: tensor argument → number of its dimensions.
     """
 
     before: int = 0
+    turn: int = 0
     given: int = 0
     ranks: Mapping[int, int] = field(default_factory=dict)
 
@@ -111,7 +113,7 @@ class Follower(EnteredOnce):
         self.route = route
         self.broken = False
         self._counts: dict[str, int] = {}
-        self._total = 0
+        self._turn = 0
 
     def kept(self) -> bool:
         """Whether the forward's calls were those of the trace."""
@@ -122,14 +124,16 @@ class Follower(EnteredOnce):
         name = function_name(func)
         if name not in self.route.expected or not is_counted(args, kwargs):
             return func(*args, **kwargs)
-        address, before = Address(name, self._counts.get(name, 0)), self._total
-        self._counts[name], self._total = address.number + 1, before + 1
+        address = Address(name, self._counts.get(name, 0))
+        self._counts[name] = address.number + 1
         look = self.route.looks.get(address)
         if look is None or self.broken:
             return func(*args, **kwargs)
-        if look.before != before:
+        # Turns, and not all calls: one that does nothing (a cast to the same type) is made in the run and no trace's node.
+        if look.turn != self._turn:
             self.broken = True
             return func(*args, **kwargs)
+        self._turn += 1
         return self.meet(address, look, func, args, kwargs)
 
     @abstractmethod
