@@ -23,8 +23,8 @@ from skipgrad.probes.table.records import GradientRow, Mode, Term
 from skipgrad.probes.table.residual import Residual
 from skipgrad.probes.table.table import GradientTable
 
-ANY_SHAPE = (4, 8)  # of an input to layers that take all
-# What a layer's repr says although it is as usual.
+ANY_SHAPE = (4, 8)  # the shape of the input that is drawn for a layer which takes any shape
+# Arguments that a layer's repr shows although they have their usual value; they are cut from the table.
 USUAL = re.compile(
     r", (eps=1e-05|momentum=0\.1|affine=True|elementwise_affine=True|track_running_stats=True|bias=True"
     r"|stride=\(1,( 1)?(, 1)?\))"
