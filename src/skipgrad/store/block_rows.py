@@ -71,7 +71,7 @@ def rows_in(
     subjects: dict[int, tuple[Any, ...]],
     before: tuple[Any, ...] = (),
 ) -> tuple[Any, ...]:
-    """The rows of a trial in blocks of one kind. Of rows with one key the last counts, and stands where the first did."""
+    """The rows of a trial in blocks of one kind. Of rows with one key the last counts, at the place of the first."""
     out = list(before)
     met: set[int] = {r.step for r in before}
     again = False

@@ -92,7 +92,7 @@ class BlockWriter:
                 _insert(connection, trial, step, place, name, schema.WITNESS, one)
 
     def _arrive(self, connection: sqlite3.Connection, trial: int, state: _Trial, step: int) -> int:
-        """The place of a step among the steps measured. When it is a new step, the passing blocks of the last are removed."""
+        """The place of a step among the steps measured; a new step has the last one's passing blocks removed."""
         resumed, state.resumed = state.resumed, False
         if state.first_step is None:
             state.first_step, state.step, state.place = step, step, 0
