@@ -19,7 +19,7 @@ WHAT = "the gradient by path length"
 def path_row(
     workload: Workload, model: nn.Module, step: int, device: str, graph: SkipGraph | None = None
 ) -> PathRow | None:
-    """The path spectrum on the example batch; None where the net has no add skips.
+    """Measures the path spectrum on the example batch; None where the net has no add skips.
 
     Changes nothing of the model. What cannot be measured is told as the row's reason.
 

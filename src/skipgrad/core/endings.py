@@ -22,7 +22,7 @@ class Ending(NamedTuple):
 
 
 def ending(error: BaseException | None) -> Ending:
-    """How a run ended that an error ended, or nothing. Ctrl-C and ``exit()`` interrupt a run; it has not failed."""
+    """How a run ended, by the exception that ended it (None: by itself). Ctrl-C and ``exit()`` are interruptions."""
     if error is None:
         return Ending("done")
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):

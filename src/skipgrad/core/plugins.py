@@ -1,4 +1,4 @@
-"""What a registry is filled from: the modules of a package of ours, and the entry points of other packages."""
+"""Finds what a registry is filled with: the modules of one of our packages, and the entry points of other packages."""
 
 from __future__ import annotations
 

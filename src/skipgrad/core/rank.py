@@ -1,4 +1,4 @@
-"""The order of cures, what helped most first: whoever lists them, names a winner or measures one goes by it."""
+"""The order of cures, the most helpful first; it decides lists of cures, the winner, and which cure is measured."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def winner(cures: Iterable[Cure]) -> Cure | None:
 
 
 def nearest(cures: Iterable[Cure]) -> Cure | None:
-    """The one worth measuring: the winner, else the first of those that ran to a loss; None when none did."""
+    """The cure worth measuring: the winner, or else the first that ran to a loss; None when none did."""
     return next((c for c in ranked(cures) if c.state == "helped" or c.best_loss is not None), None)
 
 

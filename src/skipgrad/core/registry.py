@@ -170,7 +170,7 @@ class Registry(Generic[T]):
             self._load(name, point)
 
     def _chosen(self) -> dict[str, EntryPoint]:
-        """One entry point a name, and none that has the name of a built-in entry."""
+        """The entry points that count: one for each name, and none with the name of a built-in entry."""
         taken = {head.name for head in self._heads()} | set(self._entries)
         chosen: dict[str, EntryPoint] = {}
         for point in points(self._group) if self._group else ():
@@ -183,7 +183,7 @@ class Registry(Generic[T]):
         return chosen
 
     def _load(self, name: str, point: EntryPoint) -> None:
-        """Takes an entry of another package. Whatever goes wrong there must not break what is here."""
+        """Loads an entry of another package. Whatever goes wrong in that package must not break skipgrad."""
         try:
             thing = point.load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is told, and skipgrad does without
@@ -204,7 +204,7 @@ class Registry(Generic[T]):
         self._notes.append(f"the {self.noun} {point.name!r} of the package {package_of(point)} is left out: {why}")
 
     def _tell(self) -> None:
-        """Warns of what was left out since it last did; names alone, for a help text, are given without a word."""
+        """Warns of the entries left out since the last warning; not called where only names are wanted (help texts)."""
         while self._told < len(self._notes):
             self._told += 1
             warnings.warn(self._notes[self._told - 1], LeftOut, stacklevel=2)

@@ -1,4 +1,4 @@
-"""The records of skip connections: plain data, which what judges or draws them takes."""
+"""The records of skip connections: plain data, for whatever judges or draws them."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ class Profile:
     """How the gradient fares on its way back from the last layers.
 
     Attributes:
-        layers: names, from input to output.
-        relative: ‖dL/dz‖ of each layer / largest of the last ones', median over the steps; ``layers``' order.
-        first_to_last: largest of `relative` over the first layers.
-        at_start: the same as `first_to_last`, of the first step measured alone.
-        per_layer: factor by which the gradient changes per layer going backwards (fit on a log scale).
-        weights_first_to_last: the same as `first_to_last` of ‖dL/dW‖ / ‖W‖; None where not measured.
-        steps: how many steps it is a median of.
+        layers: names of the layers, from input to output.
+        relative: per layer in that order, ‖dL/dz‖ over the largest ‖dL/dz‖ of the last layers; median over the steps.
+        first_to_last: the largest `relative` of the first layers.
+        at_start: `first_to_last` for the first measured step alone.
+        per_layer: the factor by which the gradient changes per layer, going backwards (a fit on a log scale).
+        weights_first_to_last: as `first_to_last`, of ‖dL/dW‖ / ‖W‖ in place of ‖dL/dz‖; None where not measured.
+        steps: how many steps the medians are over.
     """
 
     layers: tuple[str, ...]
@@ -42,9 +42,10 @@ class Profile:
     steps: int
 
     def onset(self, beyond: float) -> str | None:
-        """The layer nearest the output from which on back to the input all layers stay beyond ``beyond``.
+        """The layer nearest the output such that it, and all layers before it, are beyond a limit; None when none is.
 
-        Below it when it is less than one, above it otherwise.
+        Args:
+            beyond: the limit for `relative`. Below one a layer is beyond it when its figure is lower, else when higher.
         """
         name = None
         for layer, figure in zip(self.layers, self.relative, strict=True):

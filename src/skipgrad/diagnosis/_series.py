@@ -18,7 +18,7 @@ UNBOUNDED = 1e12
 
 
 def finite(value: float | None) -> bool:
-    """Whether it is there and is a number."""
+    """Whether a figure was measured and is a finite number."""
     return value is not None and math.isfinite(value)
 
 
@@ -60,7 +60,7 @@ def slope(values: Iterable[float]) -> float:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """Of positive values; 1 for none."""
+    """The geometric mean of positive values; 1 when there are none."""
     logs = [math.log(v) for v in values if v > 0]
     return math.exp(sum(logs) / len(logs)) if logs else 1.0
 

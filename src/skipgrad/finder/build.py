@@ -20,12 +20,12 @@ from skipgrad.finder.trace import Node, Trace
 
 @dataclass
 class Found:
-    """A trace, its graph and its matches: what a watch needs beside the records.
+    """A trace, its graph and its matches. A watch needs them beside the records.
 
     Attributes:
-        trace: the trace.
-        graph: derived from it.
-        matches: by the skip's name.
+        trace: the recorded calls.
+        graph: the graph derived from the trace.
+        matches: name of a skip → its match.
         layers: (name, node) of every matrix-like weighted call, in order.
     """
 
@@ -103,12 +103,15 @@ def _kept(skip: Skip, rules: Rules | None) -> bool:
 
 
 def _without(skips: list[Skip], refused: set[str]) -> list[Skip]:
-    """The others; one that followed a refused skip begins a run of its own."""
+    """The skips that were not refused; one whose previous skip was refused has no previous skip now."""
     return [replace(s, previous=None, trunk=()) if s.previous in refused else s for s in skips if s.name not in refused]
 
 
 def _around(graph: Graph, m: Match, owner: str) -> str:
-    """The innermost module that holds all of a skip's branches, where the trace does not know the merge's."""
+    """The innermost module that holds all of a skip's branches; `owner` when that module is not inside `owner`.
+
+    Used where the trace cannot tell the module of the merge itself: in TorchScript and in exported programs.
+    """
     paths = [path.split(".")[:-1] for region in m.regions for path in _owners(graph, region)]
     if not paths:
         return owner
@@ -198,7 +201,13 @@ def _fork_shape(graph: Graph, m: Match) -> tuple[int, ...]:
 
 
 def _trunk(graph: Graph, m: Match, by_end: dict[int, str]) -> tuple[str | None, tuple[str, ...]]:
-    """The skip before and the ops between its merge and this fork, when no weighted matrix lies between."""
+    """The previous skip on the stream, and the ops from its merge to this fork; (None, ()) when a matrix lies between.
+
+    Args:
+        graph: the graph of the trace.
+        m: the skip whose trunk is wanted.
+        by_end: node of a merge → name of the skip that ends there.
+    """
     ops: list[str] = []
     i = max(m.sources)
     for _ in range(32):

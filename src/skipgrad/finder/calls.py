@@ -14,7 +14,7 @@ _IN_PLACE = frozenset(f"__i{name}__" for name in ("add", "sub", "mul", "truediv"
 
 
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether one is a view of the other, or both of a third."""
+    """Whether two tensors share their storage: one is a view of the other, or both are views of a third."""
     try:
         return a.untyped_storage()._cdata == b.untyped_storage()._cdata
     except (RuntimeError, NotImplementedError):  # no storage to ask
@@ -22,7 +22,7 @@ def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def dimension(args: Any, kwargs: Any, rank: int) -> int | None:
-    """The one dimension a reduction or a stack is over, counted from the front; None for several or all."""
+    """The dimension of a reduction or a stack, counted from the front; None for several dimensions, or all."""
     dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0 if "tensors" in kwargs else None))
     if dim is None and args and isinstance(args[0], list | tuple):
         dim = 0  # stack([…])
@@ -32,7 +32,10 @@ def dimension(args: Any, kwargs: Any, rank: int) -> int | None:
 
 
 def second_of(op: str, args: Any, kwargs: Any, given: int) -> int:
-    """Which tensor an alpha or a minus is for (of a lerp, which is the weight), as keywords may come in any order."""
+    """Which of a call's tensors is multiplied by ``alpha`` or a minus; for a lerp, which is the weight.
+
+    It has to be worked out because keywords may come in any order.
+    """
     name, usual = ("weight", 2) if op == "lerp" else ("input" if op == "rsub" else "other", 0 if op == "rsub" else 1)
     if op == "lerp" and isinstance(kwargs.get("weight"), (int, float)):
         return given  # no tensor at all
@@ -50,14 +53,17 @@ def second_of(op: str, args: Any, kwargs: Any, given: int) -> int:
 
 
 def data_of(op: str, held: tuple[int, ...]) -> tuple[int, ...]:
-    """The arguments whose values are in the result."""
+    """The arguments whose values reach the result: of ``x.view_as(y)`` only x, as y gives no more than its shape."""
     if op in ops.SHAPED_LIKE:
         return held[:1]
     return held[1:] if op == "copy" and len(held) == 2 else held
 
 
 def written_by(func: Any, args: Any) -> list[torch.Tensor]:
-    """Arguments an operator of the library says it writes to: below autograd no version is counted."""
+    """The tensors that an operator's schema says it writes to.
+
+    Needed below autograd, where writes do not raise a tensor's version.
+    """
     schema = getattr(func, "_schema", None)
     if schema is None or not schema.is_mutable:
         return []
@@ -86,10 +92,10 @@ def facts(tensor: torch.Tensor) -> dict[str, Any]:
 
 
 def changed_by(raw: str, func: Any, args: Any, given: list[torch.Tensor], versions: list[int]) -> list[torch.Tensor]:
-    """The arguments a call has changed in place.
+    """The arguments that a call has changed in place.
 
-    Told by their versions; by the operator's own word where autograd does not count them; by the function's name for
-    tensors of inference mode, which have none.
+    A tensor's version tells. Tensors of inference mode have no version, so there the function's name tells (``add_``);
+    and where autograd does not count versions, the operator's schema does.
     """
     changed = [t for t, v in zip(given, versions, strict=True) if version_of(t) != v]
     if changed:

@@ -1,4 +1,4 @@
-"""Chains of adds, and of concats: merges of two that are one merge of many."""
+"""Chains of adds, and chains of concats: several merges in a row that count as one merge of many operands."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from skipgrad.finder.graph import Edge, Graph
 from skipgrad.finder.pairs import pair_of
 
-MANY = 24  # operands of a sum, beyond which not every one is tried as a shortcut
+# Each operand is tried as a shortcut past each other one. In a sum of more operands than this only the first few are.
+MANY = 24
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain of like merges, each used by the next alone: one merge.
+    """Merges of the same class, the result of each used only by the next: together they count as one merge.
 
     Attributes:
-        parts: its nodes.
-        operands: what it takes, in order.
-        factors: the number an operand is multiplied by on its way into the sum, where that is not 1.
+        parts: the nodes of the chain.
+        operands: the edges that lead into the chain, in order.
+        factors: operand → the number it is multiplied by on its way into the sum, where that is not 1.
     """
 
     parts: tuple[int, ...]
@@ -28,7 +29,7 @@ class Chain:
 
 
 def operands_of(graph: Graph, i: int) -> list[Edge]:
-    """The activations a merge takes; those of the stack below for ``stack(...).sum()``."""
+    """The edges by which a merge takes activations; for ``stack(...).sum()`` those of the stack."""
     node = graph.nodes[i]
     if node.batched:
         node = graph.nodes[node.ins[0]]
@@ -38,11 +39,12 @@ def operands_of(graph: Graph, i: int) -> list[Edge]:
 
 
 def alone(graph: Graph, i: int) -> Chain:
+    """A merge that is in no chain, as a chain of one."""
     return Chain((i,), tuple(operands_of(graph, i)), {})
 
 
 def passes(graph: Graph, i: int) -> bool:
-    """Whether an add has one operand that is an activation: it adds nothing to it that descends from the input."""
+    """Whether an add passes its one activation on: whatever else it adds does not descend from the input."""
     return graph.nodes[i].cls != "cat" and len(operands_of(graph, i)) < 2
 
 
@@ -54,9 +56,10 @@ def is_add(graph: Graph, i: int) -> bool:
 
 
 def chains_of(graph: Graph) -> dict[int, Chain]:
-    """The chain that ends in each add and concat, from the first to the last of them."""
+    """For each add and concat, in order of execution, the chain that ends there."""
     chains: dict[int, Chain] = {}
     forks: dict[int, int] = {}
+    # In order of execution, so that the chains of a merge's operands are known when the merge is reached.
     for node in graph.nodes:
         add = is_add(graph, node.i)
         if not add and not (node.cls == "cat" and node.role == "activation"):
@@ -86,10 +89,8 @@ def chains_of(graph: Graph) -> dict[int, Chain]:
 
 
 def _latest_fork(graph: Graph, end: int, groups: list[Chain], forks: dict[int, int]) -> int:
-    """The latest fork of a pair of operands of an add that is a shortcut and a branch; -1 when there is none.
-
-    Of the chains that are its links it is known already.
-    """
+    """The latest fork from which two operands of an add are shortcut and branch; -1 when no two are."""
+    # Pairs within one link were tried when that link was an add of its own, so only pairs across links remain.
     latest = max((forks[g.parts[-1]] for g in groups if g.parts), default=-1)
     first = likely_shortcuts(graph, [e for g in groups for e in g.operands])
     for one, other in itertools.permutations(groups, 2):
@@ -102,14 +103,14 @@ def _latest_fork(graph: Graph, end: int, groups: list[Chain], forks: dict[int, i
 
 
 def likely_shortcuts(graph: Graph, operands: Sequence[Edge]) -> set[Edge]:
-    """The operands that may be a shortcut past others: of a very long sum those that were made first."""
+    """The operands worth trying as a shortcut: all, or in a very long sum the eight that were computed first."""
     if len(operands) <= MANY:
         return set(operands)
     return set(sorted(operands, key=graph.value)[:8])
 
 
 def _factor(graph: Graph, edge: Edge) -> float:
-    """What an add multiplies an operand by: alpha, or -1 for what is subtracted."""
+    """The number an add multiplies an operand by: 1, or for the second tensor ``alpha`` (negated in a subtraction)."""
     node = graph.nodes[edge.op]
     if node.cls != "add" or edge.pos + node.shift != node.second:
         return 1.0
@@ -129,7 +130,7 @@ def _links(graph: Graph, i: int, edge: Edge, uses: list[Edge], chains: dict[int,
 
 
 def _around(chains: dict[int, Chain], graph: Graph, use: Edge) -> tuple[Edge, ...]:
-    """An operand, and what it is a sum of."""
+    """An operand; and, where it is the result of a chain of adds, the operands of that chain."""
     chain = chains.get(graph.value(use))
     return (use, *chain.operands) if chain is not None and graph.nodes[chain.parts[-1]].cls != "cat" else (use,)
 

@@ -1,7 +1,8 @@
-"""A trace as a graph: who uses a value, who its ancestors are, where two paths part.
+"""A trace as a graph: which ops use a value, which values are its ancestors, where two paths part.
 
-Ancestors and descendants of every node are kept as the bits of Python integers, so that "the latest activation from
-which both operands descend" is the highest bit of an *and*, and "the ops between" another.
+The ancestors of a node are one Python integer, in which bit i is set when node i is an ancestor; its descendants are
+another. So "the latest activation from which both operands descend" is the highest bit of an *and* of two integers,
+and "the ops between two nodes" are the bits of an *and* as well.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from skipgrad.finder.trace import Node, Trace
 
 
 class Edge(NamedTuple):
-    """One use of a value: argument `pos` (among the tensors) of node `op`."""
+    """One use of a value: it is argument `pos` of node `op`, where only tensor arguments are counted."""
 
     op: int
     pos: int
@@ -50,6 +51,8 @@ class Graph:
         nodes = trace.nodes
         graph = cls(nodes, [[] for _ in nodes], [0] * len(nodes), [0] * len(nodes))
         floats = weighted = matrices = windowed = 0
+        # Nodes are in order of execution: forwards, a node's ancestors are complete before it is reached; backwards,
+        # its descendants are.
         for node in nodes:
             bits = 1 << node.i
             if node.role == "activation":
@@ -84,7 +87,7 @@ class Graph:
         return self.nodes[edge.op].args[edge.pos]
 
     def common(self, a: int, b: int) -> int | None:
-        """The latest floating-point activation both descend from (or are)."""
+        """The latest floating-point activation from which both nodes descend; a node counts as its own ancestor."""
         bits = self.up[a] & self.up[b] & self.floats
         return bits.bit_length() - 1 if bits else None
 
@@ -94,7 +97,7 @@ class Graph:
 
 
 def bits_of(bits: int) -> Iterator[int]:
-    """The numbers of the set bits, ascending."""
+    """The positions of the bits that are set, in ascending order."""
     while bits:
         low = bits & -bits
         yield low.bit_length() - 1

@@ -1,4 +1,4 @@
-"""Which skips are long: the branch holds another whole skip, or leaves the resolution and comes back."""
+"""Which skips are long: those whose branch holds another whole skip, or leaves the resolution and comes back to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def mark_long(graph: Graph, found: list[Match]) -> None:
     forks = {m.merge: union(1 << s for s in m.sources) for m in found}
     for m in found:
         for sources, region in m.pairs or ((forks[m.merge], m.branch_nodes),):
-            # Merge and branch of the other in this branch, its fork too, or shared with it.
+            # The branch holds another skip when it holds the other's merge, its whole branch, and its fork; the other's
+            # fork may also be the fork of this skip.
             if m.long or any(
                 not ends[end].branch_nodes & ~region and (region | sources | forks[m.merge]) & forks[end]
                 for end in bits_of(region & merges)
@@ -26,10 +27,12 @@ def mark_long(graph: Graph, found: list[Match]) -> None:
 
 
 def _there_and_back(graph: Graph, region: int) -> bool:
+    """Whether one op of a branch lowers the resolution and another raises it."""
     down = up = False
     for i in bits_of(region & graph.windowed):
         node = graph.nodes[i]
         before, after = graph.nodes[node.args[0]].shape[2:], node.shape[2:]
+        # Pooling to 1 x 1 and what comes after it (squeeze and excitation) is a summary, no change of resolution.
         if not before or len(before) != len(after) or all(s == 1 for s in after):
             continue
         down = down or size(after) < size(before)

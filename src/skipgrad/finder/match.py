@@ -1,4 +1,8 @@
-"""Turns a trace into skips: a merge, its latest common fork, a linear path and a path with weights."""
+"""Turns a trace into skips.
+
+A skip is a merge, the latest fork that two of its operands share, and the two paths between them: a shortcut (linear
+in the fork) and a branch (with weights).
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,13 @@ from skipgrad.finder.trace import Trace
 
 
 def match(trace: Trace, graph: Graph | None = None) -> tuple[list[Match], list[Other]]:
-    """All skips of a trace, in order of execution of the merges, and the merges that are none."""
+    """All skips of a trace, in order of execution of their merges; and the merges that are no skips."""
     graph = graph or Graph.of(trace)
     nodes = graph.nodes
     chains = chains_of(graph)
     inner: set[int] = set()
     merges: list[tuple[str, int, Chain]] = []
+    # Backwards, because the last add of a chain names all its parts: the earlier ones are then known to be inner.
     for node in reversed(nodes):
         if node.role != "activation" or node.i in inner:
             continue
@@ -26,7 +31,7 @@ def match(trace: Trace, graph: Graph | None = None) -> tuple[list[Match], list[O
             chain = chains[node.i]
             if len(chain.operands) < 2 or passes(
                 graph, node.i
-            ):  # ``0 + x`` of Python's sum, or a bias: what it takes is no part
+            ):  # ``0 + x`` of Python's sum, or a bias: the add below it is a merge of its own, not a part of this one
                 chain = Chain((node.i,), tuple(operands_of(graph, node.i)), {})
             merges.append(("concat" if node.cls == "cat" else "add", node.i, chain))
             inner.update(chain.parts)
@@ -38,6 +43,7 @@ def match(trace: Trace, graph: Graph | None = None) -> tuple[list[Match], list[O
     found: list[Match] = []
     others: list[Other] = []
     gated: set[int] = set()
+    # Products wait until all adds are matched: only then is it known which of them are the two halves of a gate.
     products: list[tuple[int, Chain]] = []
     for kind, end, chain in merges:
         if kind == "product":
@@ -83,10 +89,12 @@ _LABELS = ("projection", "pool", "resample", "slice", "scaled", "identity")
 
 
 def _best(graph: Graph, kind: str, end: int, chain: Chain) -> Match | None:
-    """The pairs of operands that are shortcut and branch; those that belong together make the skip."""
+    """The skip at a merge, made of pairs of operands; None when no two of them are shortcut and branch."""
     operands = chain.operands
     newest = max(operands, key=graph.value)
-    many = kind == "concat" and len(operands) > 8  # of a long list only what concerns its newest member
+    # A dense block concatenates ever longer lists. Trying all pairs of each would take time cubic in its layers, so of
+    # a long list only pairs with the newest operand are tried.
+    many = kind == "concat" and len(operands) > 8
     pairs: list[Pair] = []
     first = likely_shortcuts(graph, operands) if kind == "add" else operands
     for a in operands:
@@ -98,6 +106,8 @@ def _best(graph: Graph, kind: str, end: int, chain: Chain) -> Match | None:
                 pairs.append(pair)
     if not pairs:
         return None
+    # In a dense block every operand is a branch past the older ones. The skip is the newest operand's; each older
+    # operand had its turn at an earlier concatenation.
     to_newest = [p for p in pairs if p.branch == newest] if kind == "concat" and len(operands) > 2 else []
     chosen = to_newest or _together(pairs)
     shortcuts = tuple(dict.fromkeys(p.shortcut for p in chosen))
@@ -121,7 +131,10 @@ def _best(graph: Graph, kind: str, end: int, chain: Chain) -> Match | None:
 
 
 def _together(pairs: list[Pair]) -> list[Pair]:
-    """The shortcut that bypasses most operands from one fork; of several the latest fork, then the most direct."""
+    """The pairs of the shortcut that bypasses most operands from one fork.
+
+    Where several bypass as many, the one with the latest fork is taken, then the one with the fewest ops.
+    """
     groups: dict[tuple[Edge, int], list[Pair]] = {}
     for p in pairs:
         groups.setdefault((p.shortcut, p.fork), []).append(p)
@@ -129,7 +142,11 @@ def _together(pairs: list[Pair]) -> list[Pair]:
 
 
 def _region(graph: Graph, pairs: list[Pair]) -> int:
-    """Bits of a branch: of a group of sources, what leads from one to the branch's end without passing another."""
+    """The nodes of one branch, as bits.
+
+    Where the fork is a group of sources, only paths count that lead from a source to the branch's end without passing
+    another source.
+    """
     region = union(p.region for p in pairs)
     sources = union(1 << p.fork for p in pairs)
     if len(pairs) == 1:
@@ -145,7 +162,10 @@ def _region(graph: Graph, pairs: list[Pair]) -> int:
 def _lengths(
     graph: Graph, kind: str, pairs: list[Pair], chosen: list[Pair], regions: tuple[int, ...], operands: tuple[Edge, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """(forks as bits, branch as bits) of all pairs; those of a concat without what made its other operands."""
+    """(forks as bits, branch as bits) of every pair, to tell whether the skip is long.
+
+    Of a concat's pairs that were not chosen, the branch leaves out the nodes that also made another operand.
+    """
     out = [(union(1 << p.fork for p in chosen), region) for region in regions]
     taken = {(p.shortcut, p.branch) for p in chosen}
     for p in pairs:

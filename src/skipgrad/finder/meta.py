@@ -1,7 +1,8 @@
-"""What some ops return on meta tensors, without asking torch.
+"""The results of some ops on meta tensors, made without calling the op.
 
-On meta tensors torch runs these ops' decompositions in Python, to find that the result looks like the argument: nine
-tenths of the time a ResNet takes. Wherever the op itself might raise, it is called, so that its message is the user's.
+On meta tensors torch runs the decompositions of these ops in Python, only to find that the result has the shape of the
+argument: nine tenths of the time a ResNet takes. Where the op might raise, it is called, so that the user reads its
+own message.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _NAMES = {
 
 
 def without_arithmetic(raw: str, args: Any, kwargs: Any) -> Any:
-    """The result of the call of the function `raw`, or None where the op itself has to say.
+    """What the function `raw` would return; None where the op has to be called to know.
 
-    Shape and dtype are those it would have, and it is an activation of autograd as it would be.
+    The result has the shape and dtype that the op would give it, and requires a gradient where the op's would.
     """
     if raw in _CELLS:
         return _recurrent(raw, args) if len(args) == 9 and not kwargs else None
@@ -40,6 +41,7 @@ def without_arithmetic(raw: str, args: Any, kwargs: Any) -> Any:
         return None
     if not _CHECKS[raw](x, call):
         return None
+    # These three keep the memory layout of their argument (channels-last, say). A later ``view`` works or fails by it.
     layout = torch.preserve_format if raw in ("batch_norm", "dropout", "gelu") else torch.contiguous_format
     learned = any(isinstance(t, Tensor) and t.requires_grad for t in call.values())
     if learned and not x.requires_grad and torch.is_grad_enabled():
@@ -56,6 +58,7 @@ def _recurrent(raw: str, args: Any) -> Any:
     if not (x.is_meta and first.is_meta and first.dim() == 3 and bool(args[2]) and args[2][0].shape[-1] == x.shape[-1]):
         return None
     width = first.shape[-1] * (2 if bidirectional else 1)
+    # Made from x by ops, so that the result requires a gradient where x does.
     out = x.narrow(-1, 0, 1).expand(*x.shape[:-1], width).clone()
     return (out, *(s.clone() for s in states)) if raw == "lstm" else (out, first.clone())
 

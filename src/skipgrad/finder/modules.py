@@ -1,4 +1,4 @@
-"""In whose forward the program is: the stack of modules whose calls have begun and not ended."""
+"""Which module's forward is running: the stack of modules whose calls have begun and not ended."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class ModuleStack:
     """Follows the calls of modules by global hooks, for as long as it is entered.
 
     Args:
-        model: the module names are paths in; modules that are not in it take their caller's.
+        model: the root of the paths; a module that is not inside it goes by the path of its caller.
 
     Attributes:
-        names: paths by the ``id`` of the module.
-        path: names of the modules whose forward runs, outermost first.
+        names: ``id`` of a module → its path.
+        path: paths of the modules whose forward is running, outermost first.
         ran: names of the modules that were called.
         deepest: the module called last; where an error came from.
     """

@@ -122,7 +122,8 @@ SPLITS = frozenset(
         "iter",
     )
 )
-# Constants to a gradient, but computed from the values of their argument.
+# No gradient passes these, but their result depends on the values of their argument. A path that is masked by such a
+# look at itself (``x * (x > 0)``) is not linear, though the product alone would be.
 LOOKS = frozenset(
     name
     for line in (
@@ -132,16 +133,17 @@ LOOKS = frozenset(
     )
     for name in line.split()
 )
-# Python-level functions that look at whether two of their arguments are the same object.
+# Python-level functions that ask whether two of their arguments are the same object, and then take another way. A tap
+# must put the same alias in all places where x stood, or the run would leave the trace.
 IDENTITY_SENSITIVE = frozenset({"multi_head_attention_forward"})
-# Weighted, one op, and not linear in what they take.
+# Weighted ops that are one call and not linear in what they take, so that none can be on a shortcut.
 CELLS = frozenset(
     """
     lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell multi_head_attention_forward
     _native_multi_head_attention _transformer_encoder_layer_fwd
     """.split()  # noqa: SIM905 - as the table above
 )
-# Only the first of their tensors is data; of the others they take the shape or the dtype.
+# Of these ops only the first tensor is data; from the second they take no more than the shape or the dtype.
 SHAPED_LIKE = frozenset({"view_as", "reshape_as", "expand_as", "type_as", "to"})
 _SPACES = ("fft_", "linalg_", "special_")
 

@@ -45,14 +45,15 @@ class Recorder(EnteredOnce):
 
     Args:
         learned: names of parameters by the ``id`` of the tensor that stands for them in this run.
-        stack: tells the module a call stands in.
+        stack: tells which module's forward a call is made in.
         constants: tensors the model owns that are not learned (buffers and the like).
-        rules: a user's own, before the table's.
+        rules: the user's own rules, which come before the table in ``ops.py``.
 
     Attributes:
         trace: what was recorded.
-        met: the user's rules that had a use.
-        unseen: a tensor turned up that no call seen here had made: something computed below this level.
+        met: the user's rules that applied to something.
+        unseen: whether a tensor turned up that no recorded call had made; it was computed below the level of
+            ``__torch_function__``.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class Recorder(EnteredOnce):
         self.trace = Trace()
         self.unseen = False
         self.met: set[Any] = set()
-        self.below = 0  # inside a call that has been brought up from below
+        self.below = 0  # above 0: inside a call that `Surface` has brought up from below
         self._stack, self._learned, self._rules = stack, learned, rules
         self._constants = {id(t) for t in constants}
         self._at: dict[int, int] = {}  # id of a tensor -> node of its present version
         self._keep: list[torch.Tensor] = []  # so that no id is used twice
         self._view_of: dict[int, torch.Tensor] = {}
+<<<<<<< HEAD
         self._places: dict[Any, torch.Tensor] = {}  # where a tensor's values lie -> the tensor; filled up when asked
         self._placed = 0
         self._apart = 0  # inside something that counts as one op, or is run in an op's place: its calls have no number
@@ -79,6 +81,30 @@ class Recorder(EnteredOnce):
         self._inside = 0  # inside a call that is being recorded: what it is made of is not
         self._silent = 0  # inside something that counts as one op: its calls are counted only
 
+=======
+        self._places: dict[Any, torch.Tensor] = {}  # where a tensor's values lie -> the tensor
+        self._placed = 0  # how many of `_keep` are in `_places`, which is brought up to date only when it is needed
+        self._entered = 0
+        # The next ones are counters and not flags because what they tell of may nest.
+        self._apart = 0  # above 0: inside a user's function that runs in an op's place; its calls get no address,
+        # because a watched run makes the op itself and never these calls
+        self._within: set[str] = set()  # ops in whose place a user's function is running
+        self._inside = 0  # above 0: inside a call that is being recorded; the calls it makes are not recorded
+        self._silent = 0  # above 0: inside something that counts as one op; its calls are counted, not recorded
+
+    # Entering the mode twice would record each call twice, so only the outermost entry reaches torch.
+    def __enter__(self) -> Recorder:
+        self._entered += 1
+        if self._entered == 1:
+            super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._entered -= 1
+        if self._entered == 0:
+            super().__exit__(*exc)
+
+>>>>>>> w-words
     # -- nodes -------------------------------------------------------------------------------------
     def _add(self, **kw: Any) -> Node:
         node = Node(i=len(self.trace.nodes), **kw)
@@ -95,7 +121,7 @@ class Recorder(EnteredOnce):
         self._bind(tensor, node)
 
     def node_of(self, tensor: torch.Tensor) -> int:
-        """The node a tensor holds now; a learned tensor or a constant is registered at its first use."""
+        """The node whose value a tensor holds now; a learned tensor or a constant gets its node at its first use."""
         at = self._at.get(id(tensor))
         if at is not None:
             return at
@@ -114,9 +140,9 @@ class Recorder(EnteredOnce):
         return node.i
 
     def _same_place(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """A recorded tensor whose values lie where this one's do: another object for the same values.
+        """A recorded tensor with the same values in the same memory as this one; None when there is none.
 
-        Autograd and ``vmap`` make such objects below the level of the recorder.
+        Autograd and ``vmap`` make new tensor objects for old values below the level of the recorder.
         """
         for kept in self._keep[self._placed :]:
             place = place_of(kept)
@@ -151,7 +177,7 @@ class Recorder(EnteredOnce):
             finally:
                 self._inside -= 1
         if raw == "__iter__":
-            out = list(out)
+            out = list(out)  # an iterator can be read only once: its tensors are recorded, then a new one is returned
         results = args[0] if raw == "__setitem__" else out
         changed = changed_by(raw, func, args, given, versions)
         counted = is_counted(args, kwargs)
@@ -162,6 +188,7 @@ class Recorder(EnteredOnce):
         return iter(out) if raw == "__iter__" else out
 
     def _attribute(self, func: Any, raw: str, args: Any, kwargs: Any) -> Any:
+        """Handles access to a tensor's attribute; ``x.T``, ``x.real`` and the like make a view without a call."""
         out = func(*args, **kwargs)
         if raw == "__get__" and isinstance(out, torch.Tensor) and not self._silent:
             new = id(out) not in self._at and id(out) not in self._learned
@@ -180,7 +207,7 @@ class Recorder(EnteredOnce):
         return number
 
     def _rule(self, op: str, qualified: str = "") -> Rule | None:
-        """The user's rule for an op; a function of theirs does not stand in for what it calls itself."""
+        """The user's rule for an op, if any; none while that rule's own function runs, which may call the op itself."""
         found = self._rules.op(op, qualified) if self._rules.ops else None
         if found is None or op in self._within:
             return None
@@ -294,7 +321,7 @@ class Recorder(EnteredOnce):
     def _meaning(
         self, op: str, rule: str | None, held: tuple[int, ...], outs: list[torch.Tensor], single: bool
     ) -> tuple[str, str]:
-        """What a call is: the op, and its class; the user's rule before the table's."""
+        """The op a call is taken for, and the op's class: by the user's rule if there is one, else by the table."""
         nodes = self.trace.nodes
         if rule is not None:
             like, cls = resolved(rule)
@@ -305,7 +332,7 @@ class Recorder(EnteredOnce):
                 self.trace.unknown[(op, self._stack.path[-1])] += 1
             return op, "nonlinear"
         if op in ("max", "min") and not single:
-            return f"a{op}", "pool"  # over a dimension; of two tensors it is a maximum
+            return f"a{op}", "pool"  # over a dimension, with indices; of two tensors it is an elementwise maximum
         if op == "setitem" and len(held) == 2:
             return op, self._written_class(held[0])
         if cls == "identity" and held and nodes[held[0]].floating and not facts(outs[0])["floating"]:
@@ -321,7 +348,8 @@ class Recorder(EnteredOnce):
 
     def _rebind(self, tensor: torch.Tensor, node: Node, given: list[torch.Tensor], changed: list[torch.Tensor]) -> None:
         self._bind(tensor, node)
-        # A change in place through a view changes the tensor it views.
+        # A change in place through a view also changes the tensor that is viewed, which may itself be a view. More
+        # than 8 views of views are not followed.
         seen = 0
         while any(tensor is c for c in changed) and id(tensor) in self._view_of and seen < 8:
             base = self._view_of[id(tensor)]
@@ -340,7 +368,10 @@ class Recorder(EnteredOnce):
             tensor, seen = base, seen + 1
 
     def _written_class(self, old: int) -> str:
-        """What a write into a part of a tensor is: a concat when the tensor holds nothing but such writes."""
+        """The class of a write into a part of a tensor: "cat" when the tensor holds only such writes, else "slice".
+
+        ``out = torch.empty(…); out[:, :8] = a; out[:, 8:] = b`` is a concatenation.
+        """
         node = self.trace.nodes[old]
         fresh = node.cls == "constant" or (node.cls == "cat" and node.op in ("slice_scatter", "setitem"))
         return "cat" if fresh else "slice"
@@ -348,7 +379,10 @@ class Recorder(EnteredOnce):
     # -- things that count as one op ---------------------------------------------------------------
     @contextlib.contextmanager
     def whole_modules(self, model: nn.Module) -> Iterator[None]:
-        """Modules that are one op by a user's rule: their calls are counted, and recorded as that op."""
+        """While this is entered, a module that a user's rule calls one op is recorded as that op.
+
+        The calls it makes are counted, not recorded.
+        """
         handles: list[Any] = []
         if self._rules.modules:
             for module in model.modules():
@@ -381,7 +415,8 @@ class Recorder(EnteredOnce):
     @contextlib.contextmanager
     def functions(self) -> Iterator[None]:
         """Sees the results of ``torch.autograd.Function``s, whose insides may be hidden from torch (NumPy, kernels)."""
-        # Who keeps the ``apply`` found meanwhile (torch does) is not to keep the recorder, which holds a forward.
+        # Torch may keep a reference to the ``apply`` it finds meanwhile. The list is emptied at the end, so that such
+        # a reference does not keep the recorder alive, which holds all tensors of a forward.
         recorders, before = [self], torch.autograd.Function.__dict__["apply"]
 
         def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -418,7 +453,7 @@ class Recorder(EnteredOnce):
 
 
 class _Again:
-    """Enters a mode inside its own handler, where torch has popped it."""
+    """Enters a mode inside its own ``__torch_function__``, for whose duration torch has popped it."""
 
     def __init__(self, mode: TorchFunctionMode) -> None:
         self._mode = mode
@@ -431,10 +466,10 @@ class _Again:
 
 
 class Surface(TorchDispatchMode):
-    """Brings up to the recorder what is computed below it: TorchScript programs and compiled extensions.
+    """Shows the recorder what is computed below it, in TorchScript programs and compiled extensions.
 
-    A call that the recorder has seen runs with the recorder's mode popped; any other op arrives here with the mode in
-    place, and calling it again from Python makes it seen.
+    A call that the recorder has seen runs with the recorder's mode popped. An op from below Python arrives here with
+    that mode still in place, so that calling the op again from Python takes it through the recorder.
     """
 
     def __init__(self, recorder: Recorder) -> None:

@@ -1,4 +1,4 @@
-"""What a user knows better than the table of ops: rules of their own, without editing the package."""
+"""A user's own rules, for what they know better than the table of ops; no need to edit the package."""
 
 from __future__ import annotations
 

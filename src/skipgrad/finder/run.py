@@ -1,4 +1,4 @@
-"""Runs a model once under a recorder: on meta tensors, else on fake ones, else for real; nothing is changed by it."""
+"""Runs a model once under a recorder, on meta tensors, else on fake ones, else for real; leaves the model as it was."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
 def is_tracing() -> bool:
-    """Whether the forward that is running is the tracer's, with stand-ins for its weights."""
+    """Whether the forward that is running is one of ours for a trace, with stand-ins in place of the weights."""
     return _TRACING.get()
 
 
@@ -39,10 +39,11 @@ def is_training(model: nn.Module) -> bool:
 
 
 def signature(args: Any, kwargs: Any, training: bool) -> Any:
-    """What decides whether a trace fits a call: structure, ranks and dtypes, flags; not the sizes, nor numbers.
+    """A key that is equal for two calls when the trace of one fits the other.
 
-    A number may be a step count that differs at each call. Where it steers the forward, the calls that are then
-    made differ from the trace's, which is noticed.
+    It holds the structure of the arguments, ranks and dtypes of the tensors, flags, strings and the mode. Sizes are
+    left out, and so are numbers: one may be a step count that differs at each call. Where a number does steer the
+    forward, the calls that are made differ from the trace's, and the watch notices that.
     """
     leaves, spec = pytree.tree_flatten((args, kwargs))
     return (str(spec), tuple(map(_kind, leaves)), training)
@@ -69,10 +70,10 @@ def trace(
         model: traced in the mode it is in.
         args: of its forward.
         kwargs: of its forward.
-        how: ``"meta"``, ``"fake"`` and ``"real"`` are tried in this order when empty. ``"foretell"`` is for the tensors
-            of a run, whose calls the trace must foretell: without fake ones, as transformers' models ask whether
-            they are being traced, and do other things then. ``"real"`` is a real run at once.
-        rules: a user's own.
+        how: ``""`` tries meta, fake and real tensors in this order. ``"real"`` makes a real run at once. ``"foretell"``
+            is for a watch, whose later runs must make the very calls of the trace: it leaves fake tensors out, as
+            transformers' models ask whether they are being traced, and do other things then.
+        rules: the user's own rules.
 
     Raises:
         ModelError: the forward raised however it was run; the message is the model's own.
@@ -141,14 +142,14 @@ def _is_fake(t: torch.Tensor) -> bool:
 
 
 def _stand_ins(model: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A stand-in for each parameter and buffer; one for each tied group."""
+    """Name of each parameter and buffer → its stand-in; tensors that are tied share one."""
     made: dict[int, torch.Tensor] = {}
     out: dict[str, torch.Tensor] = {}
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     for name, tensor in named:
         if id(tensor) not in made:
             new = fn(tensor.detach())
-            # A forward may ask whether it is one.
+            # A forward may ask whether its weight is an ``nn.Parameter``.
             learned = isinstance(tensor, nn.Parameter)
             made[id(tensor)] = (
                 nn.Parameter(new, tensor.requires_grad) if learned else new.requires_grad_(tensor.requires_grad)
@@ -193,7 +194,7 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _stand_for(args: Any, kwargs: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Any, Any]:
-    """The arguments with a stand-in for each tensor; one that is given twice has one."""
+    """The arguments with a stand-in for each tensor; a tensor that is given twice has the same stand-in twice."""
     made: dict[int, torch.Tensor] = {}
 
     def once(t: torch.Tensor) -> torch.Tensor:
@@ -270,12 +271,12 @@ def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Marks the run as the tracer's; keeps torch from logging shape errors that are reported in our own words."""
+    """Makes `is_tracing` true, and keeps torch from logging shape errors, which are reported in our own words."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     disabled, token = logger.disabled, _TRACING.set(True)
     logger.disabled = True
     try:
-        with torch.inference_mode(False):  # what is written in place there leaves no trace
+        with torch.inference_mode(False):  # inference tensors have no version, so that writes to them would be missed
             yield
     finally:
         logger.disabled = disabled

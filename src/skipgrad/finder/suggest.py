@@ -1,4 +1,4 @@
-"""Where a skip could be added: runs of layers that no skip bridges."""
+"""Suggests where a skip could be added: at runs of layers that no skip bridges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skipgrad.finder.graph import Graph, bits_of
 from skipgrad.finder.trace import Node
 
 SPAN = 2  # layers a suggested skip bridges, as He et al. (2015) chose
-# A longer run is taken where two layers change the shape and a few more bring it back, so that an identity fits: a
+# A longer run is suggested where two layers change the shape and a few more restore it, so that an identity fits: a
 # bottleneck (narrow, convolve, widen), or attention (queries, keys, values, output).
 LONGEST = 6
 
@@ -93,7 +93,7 @@ def _usable(node: Node, bridged: int) -> bool:
 
 
 def _in_a_row(graph: Graph, run: list[Node]) -> bool:
-    """Whether each layer feeds the next alone, through ops of one input."""
+    """Whether each layer's output goes to the next layer only, through ops that take nothing else."""
     for first, second in itertools.pairwise(run):
         i = second.ins[0]
         while i != first.i:

@@ -1,4 +1,4 @@
-"""What `find` may be given, as the module it traces: modules as they are, wrapped, exported – and functions."""
+"""Makes a module to trace of whatever `find` is given: a module, a wrapped or exported one, or a function."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def built_up(model: nn.Module, args: Any, kwargs: Any) -> nn.Module:
 
 
 def name_of(model: Any) -> str:
-    """What a model is called when nobody named it: its class, or the function's name."""
+    """The name of a model that nobody has named: that of its class, or of the function."""
     inner = unwrap(model)
     if isinstance(inner, torch.jit.ScriptModule):
         return str(cast(Any, inner).original_name)
@@ -107,14 +107,14 @@ def name_of(model: Any) -> str:
 
 
 def holds_script(model: nn.Module) -> bool:
-    """Whether there is TorchScript in a model: its parameters cannot be swapped, nor its insides seen by name."""
+    """Whether a model holds TorchScript: its parameters cannot be swapped, nor can calls in it be told by module."""
     return any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
 
 
 def exported_paths(model: nn.Module) -> dict[Address, str]:
-    """Where the calls of an exported program stood in the model it was exported from, by function and number.
+    """Address of a call of an exported program → path of the module that made the call in the original model.
 
-    Empty for anything else.
+    Empty for a model that is no exported program.
     """
     if not isinstance(model, torch.fx.GraphModule):
         return {}
@@ -136,7 +136,7 @@ def exported_paths(model: nn.Module) -> dict[Address, str]:
 
 
 def _value(model: nn.Module, node: torch.fx.Node) -> Any:
-    """What a node of a program holds, as far as is written down."""
+    """The value that a node of a program holds, as far as the program has it."""
     if "val" in node.meta or node.op != "get_attr":
         return node.meta.get("val")
     value: Any = model

@@ -1,4 +1,4 @@
-"""What a model computes, op by op, in the order in which a run computes it: the records."""
+"""The records of a trace: what a model computes, op by op, in the order in which a run computes it."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Node:
         args: per tensor argument in call order, the node it held.
         ins: the activation nodes among them, each once.
         params: names of the learned tensors that reach the op directly or through ops on learned tensors only.
-        module: path of the module in whose forward the call stands.
-        shape: of the result.
+        module: path of the module whose forward makes the call.
+        shape: the shape of the result.
         floating: whether the result is floating-point.
-        dtype: of the result.
+        dtype: the dtype of the result.
         call: (name of the function as called, how many calls of that name came before); None for inputs.
         result: which result of the call this is.
-        inplace: the call changed its first argument in place.
-        number: a plain number among its arguments that matters (alpha, a factor), for merges.
+        inplace: whether the call changed its first argument in place.
+        number: for merges, the plain number among the arguments that counts (alpha, a factor).
         scalar: the number beside the one tensor of an add or subtraction (``1 - g``); it comes first only in rsub.
-        second: for an add the tensor that alpha or the minus is for, for a lerp the one that is the weight.
-        dim: dimension, for concatenations and stacks.
-        batched: True when the stack below a sum is summed away (``stack(...).sum()``).
+        second: which tensor argument alpha or the minus of an add belongs to, or which one is the weight of a lerp.
+        dim: the dimension of a concatenation or a stack.
+        batched: for a sum, whether it sums away the dimension of the stack that it takes (``stack(...).sum()``).
         shift: argument k of this node is tensor argument k + shift of the call (``addcmul`` is two nodes).
-        real: arguments from this one on exist only inside the call.
+        real: arguments from this number on exist only inside the call.
         given: how many tensors the call was given.
         looked: for a constant, the activations whose values it was computed from (``x > 0``): no gradient comes back
             through it, but a path that is multiplied by it is not linear in them.
@@ -87,13 +87,13 @@ class Trace:
     Attributes:
         nodes: in order of execution.
         calls: how often each function was called, by its name.
-        unknown: calls without a rule: (canonical op, module) and how many.
+        unknown: (canonical op, module) → how many calls there were for which the table has no rule.
         how: ``"meta"``, ``"fake"`` or ``"real"``.
         training: whether the model was in training mode.
-        signature: structure, shapes and dtypes of the arguments.
+        signature: the key of the call that was traced (`run.signature`).
         notes: what was surprising.
         unrun: paths of leaf modules that were not called.
-        rules: a user's own rules it was recorded with.
+        rules: the user's own rules that it was recorded with.
     """
 
     nodes: list[Node] = field(default_factory=list)

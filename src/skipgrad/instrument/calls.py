@@ -1,7 +1,7 @@
-"""How a call of a forward is known again: its address, and what it looked like when it was traced.
+"""How a call of a forward is recognized: by its address, and by what it looked like when it was traced.
 
-The finder's recorder, the ledger's mode and the probes' modes all meet the calls of a forward at the same level, that
-of ``torch.overrides``, in the same order. What one of them plans by address another one meets at that address.
+The finder's recorder, the ledger's mode and the probes' modes all see the calls of a forward at the level of
+``torch.overrides``, in the same order. So a call that has an address in the trace has the same address in a run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from skipgrad.instrument.tensors import is_counted
 
 
 class Address(NamedTuple):
-    """Which call of a forward: by the function's name, and how many counted calls of that name came before.
+    """A call of a forward: the function's name, and how many counted calls of that name came before it.
 
-    A count of its own for each name, and not one over all calls: ``torch.compile`` drops calls that do nothing, and
-    a name's own count survives that.
+    Each name is counted separately, because ``torch.compile`` drops calls that do nothing, and a name's own count
+    survives that where a count over all calls would not.
     """
 
     name: str
@@ -35,7 +35,7 @@ def function_name(function: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a call looked like in the trace, for a run to compare with.
+    """What a call looked like in the trace. A run compares its own call with that before it taps it.
 
     Attributes:
         before: how many calls of any of the route's names came before it, those left out that did nothing.
@@ -50,24 +50,24 @@ class Look:
     ranks: Mapping[int, int] = field(default_factory=dict)
 
     def fits(self, given: list[Tensor], places: Collection[int]) -> bool:
-        """Whether a call with these tensors can be the traced one; ranks are compared at the places named."""
+        """Whether a call with these tensors can be the traced one; ranks are compared at the given places only."""
         return len(given) == self.given and all(given[pos].dim() == self.ranks[pos] for pos in places)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The calls of a forward that somebody has plans for; made by `skipgrad.finder.route_of`.
+    """The calls of a forward at which something is planned; made by `skipgrad.finder.route_of`.
 
     Attributes:
-        expected: function name → how many calls of it the trace has.
-        looks: what each of the calls looked like.
+        expected: function name → how many calls of that function the trace has.
+        looks: address of a planned call → what it looked like in the trace.
     """
 
     expected: Mapping[str, int] = field(default_factory=dict)
     looks: Mapping[Address, Look] = field(default_factory=dict)
 
     def kept(self, counts: Mapping[str, int]) -> bool:
-        """Whether a forward that made so many calls made the trace's."""
+        """Whether a forward with these counts made as many calls of every function as the trace has."""
         return all(counts.get(name, 0) == many for name, many in self.expected.items())
 
     def differing(self, counts: Mapping[str, int]) -> list[str]:
@@ -79,6 +79,7 @@ class Route:
         ]
 
 
+<<<<<<< HEAD
 class EnteredOnce(TorchFunctionMode):
     """A mode that a model which calls itself may enter again: each call is met once all the same."""
 
@@ -100,12 +101,16 @@ class EnteredOnce(TorchFunctionMode):
 
 class Follower(EnteredOnce):
     """Follows one eager forward along a route, and hands over the calls that there are plans for.
+=======
+class Follower(TorchFunctionMode):
+    """Follows one eager forward along a route, and hands the planned calls to `meet`.
+>>>>>>> w-words
 
     Args:
-        route: the calls.
+        route: the planned calls.
 
     Attributes:
-        broken: a call was met that is not the trace's; from there on calls are only made.
+        broken: whether the forward left the trace; from then on calls are made and nothing else is done.
     """
 
     def __init__(self, route: Route) -> None:
@@ -113,7 +118,24 @@ class Follower(EnteredOnce):
         self.route = route
         self.broken = False
         self._counts: dict[str, int] = {}
+<<<<<<< HEAD
         self._turn = 0
+=======
+        self._total = 0
+        self._entered = 0
+
+    # A model that calls itself enters the mode again. Only the outermost entry reaches torch, so calls count once.
+    def __enter__(self) -> Any:
+        self._entered += 1
+        if self._entered == 1:
+            super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._entered -= 1
+        if self._entered == 0:
+            super().__exit__(*exc)
+>>>>>>> w-words
 
     def kept(self) -> bool:
         """Whether the forward's calls were those of the trace."""
@@ -138,4 +160,4 @@ class Follower(EnteredOnce):
 
     @abstractmethod
     def meet(self, address: Address, look: Look, func: Any, args: Any, kwargs: Any) -> Any:
-        """Makes a call of the route, in a way of one's own; sets `broken` when it cannot be the traced one."""
+        """Makes a planned call, and does around it what the subclass is for; sets `broken` when it is another call."""

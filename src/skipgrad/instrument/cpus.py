@@ -19,7 +19,7 @@ USUAL = {
 
 
 def allowed_cpus(root: str | Path = "/") -> int:
-    """How many CPUs this process may use at once: of those it may run on, what the cgroups' quotas leave of them.
+    """How many CPUs this process may use at once: as many as it may run on, or fewer where a cgroup sets a quota.
 
     Args:
         root: where ``/proc`` and ``/sys`` are; another one in tests.
@@ -63,7 +63,7 @@ def _upwards(mount: Path, start: str, path: str) -> Iterator[Path]:
     """From the cgroup ``path`` up to the top of the mount, which shows the hierarchy from ``start`` on."""
     parts = [p for p in path.split("/") if p]
     top = [p for p in start.split("/") if p]
-    # A path outside of what is mounted (a container that sees its host's path) leaves the top of the mount alone.
+    # A path outside of what is mounted (a container that sees its host's path) is unknown here: only the top counts.
     inside = parts[len(top) :] if parts[: len(top)] == top and ".." not in parts else []
     for length in range(len(inside), -1, -1):
         yield mount.joinpath(*inside[:length])

@@ -1,4 +1,4 @@
-"""What a user's model raised, said in a form that helps: which module, with what inputs, what to do."""
+"""Turns what a user's model raised into an error that helps: in which module, on what inputs, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gets between a model's caller and its forward for the time of a watch, and out again without a trace."""
+"""Puts a function of ours between a model's caller and its forward for a time, and takes it away without a trace."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ForwardPatch:
         self.kept: Any = model.__dict__.get(self.attribute, _ABSENT)
         self.original: Callable[..., Any] = getattr(model, self.attribute)
         self.removed = False
-        # Whoever asks what the forward takes (transformers' Trainer picks columns by it) gets the answer.
+        # So that the patch has the signature of the forward: transformers' Trainer, say, picks columns of data by it.
         functools.update_wrapper(self, self.original, updated=())
         model.__dict__[self.attribute] = self
 
@@ -40,7 +40,7 @@ class ForwardPatch:
         if self.removed:
             return self.original(*args, **kwargs)
         if "torch._dynamo" in sys.modules:
-            # Code compiled around the model would have the compiler look at what is done here.
+            # If the caller is compiled, the compiler would otherwise try to trace what the watch does.
             return sys.modules["torch._dynamo"].disable(self.around)(self.original, args, kwargs)
         return self.around(self.original, args, kwargs)
 
@@ -58,7 +58,10 @@ class ForwardPatch:
         return types.MethodType(type(self.model).forward, copy)
 
     def remove(self) -> None:
-        """Puts back what was there; below another watch it only steps aside, and leaves together with that one."""
+        """Puts back what was there before.
+
+        Where another watch has been put on top, this one is only switched off; it goes when the upper one goes.
+        """
         self.removed = True
         attributes = self.model.__dict__
         while isinstance(top := attributes.get(self.attribute), ForwardPatch) and top.removed:
@@ -70,9 +73,10 @@ class ForwardPatch:
 
 @contextlib.contextmanager
 def inside(model: nn.Module, mode: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
-    """For the time of the block, a mode is entered inside the model's forward, eager and past any watch around it.
+    """Inside the block, a call of the model enters the mode within its forward; it runs eagerly and past any watch.
 
-    Inside the forward, and not around the call: hooks of the module's, and what wraps it, make calls of their own.
+    The mode is entered within the forward and not around the call, because the module's hooks, and whatever wraps it,
+    make calls of their own.
     """
     attributes = model.__dict__
     kept = {name: attributes[name] for name in ("forward", "_compiled_call_impl") if name in attributes}

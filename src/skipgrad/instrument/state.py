@@ -1,4 +1,4 @@
-"""Leaving a model as it was: what a forward may write beside its result is remembered and put back."""
+"""Leaves a model as it was: everything that a forward may write beside its result is remembered and put back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from skipgrad.instrument.seeding import kept_random, seed_all
 
-_DEPTH = 6  # containers in containers, objects in objects
-_LARGEST = 1 << 26  # bytes of a tensor attribute that is remembered by value
+_DEPTH = 6  # how deep containers and objects inside one another are followed
+_LARGEST = 1 << 26  # bytes; a larger tensor attribute is not copied, so a write into it is not undone
+# Objects whose class comes from one of these packages are not followed.
 _ALIEN = ("torch", "numpy", "builtins", "lightning", "pytorch_lightning", "threading", "logging", "typing")
 
 
@@ -24,7 +25,8 @@ _ALIEN = ("torch", "numpy", "builtins", "lightning", "pytorch_lightning", "threa
 def restored(model: nn.Module) -> Iterator[None]:
     """Puts back attributes and what is in them, buffers, hooks and random states, however the block ends.
 
-    Parameters and buffers that are swapped for stand-ins need nothing; TorchScript's are put back by value.
+    The values of parameters and buffers are left alone, as the block has stand-ins for them; but those of TorchScript
+    modules, for which nothing can stand in, are put back by value.
     """
     undo: list[Callable[[], object]] = []
     seen: set[int] = set()
@@ -41,21 +43,23 @@ def restored(model: nn.Module) -> Iterator[None]:
         with kept_random(*(p.device for p in model.parameters())):
             yield
     finally:
+        # Last first, so that a container is put back after what is in it.
         for act in reversed(undo):
             act()
 
 
 @contextlib.contextmanager
 def kept(model: nn.Module, *, training: Mapping[str, bool] | None = None, seed: int | None = None) -> Iterator[None]:
-    """For a forward or backward of one's own on a user's model: all that `restored` does, and more.
+    """Wraps a forward or backward of our own on a user's model: all that `restored` does, and more.
 
-    Inside, parameters have no gradient, and buffers are copies: writing the old values back would count as a change for
-    a backward that is still to come. Weights are not saved: nothing in here may step an optimizer.
+    Inside the block, parameters have no gradient and buffers are copies. They are copies because writing old values
+    back into the buffers themselves would raise their versions, and a backward of the user's that is still to come
+    would refuse to run. Weights are not saved: nothing inside the block may step an optimizer.
 
     Args:
-        model: as it is called; wrapped or not.
-        training: the mode of modules, by path, for the time of the block.
-        seed: of torch, numpy and Python, for the time of the block.
+        model: the model as the user calls it, wrapped or not.
+        training: path of a module → its mode inside the block.
+        seed: of torch, numpy and Python inside the block.
     """
     parameters = list(model.parameters())
     grads = [p.grad for p in parameters]
@@ -81,7 +85,7 @@ def kept(model: nn.Module, *, training: Mapping[str, bool] | None = None, seed: 
 
 
 def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Compiled parts run as they were written: neither a recorder nor a mode of ours looks into a compiled graph."""
+    """Runs compiled parts eagerly inside the block, as neither the recorder nor our modes see into a compiled graph."""
     if "torch._dynamo" in sys.modules:
         return torch.compiler.set_stance("force_eager")
     return contextlib.nullcontext()
@@ -124,7 +128,10 @@ def _contents(box: Any, undo: list[Callable[[], object]], seen: set[int], depth:
 
 
 def _refill(box: Any, held: list[Any]) -> None:
-    """Puts back what a container held, if it holds something else now; by Python's own methods, not by the class's."""
+    """Puts back what a container held, if it holds something else now.
+
+    It calls the methods of Python's own containers, as a subclass may do more than store in its ``__setitem__``.
+    """
     if isinstance(box, dict):
         now = list(box.items())
         if len(now) != len(held) or any(a is not c or b is not d for (a, b), (c, d) in zip(now, held, strict=True)):
@@ -144,14 +151,14 @@ def _refill(box: Any, held: list[Any]) -> None:
 
 
 def _tensor(tensor: Tensor, undo: list[Callable[[], object]], seen: set[int]) -> None:
-    """A tensor nobody swaps for a stand-in: an attribute, or TorchScript's. Put back by value where it has changed."""
+    """Remembers the value of a tensor that has no stand-in (an attribute, or TorchScript's), and puts it back."""
     if id(tensor) in seen or tensor.is_meta or tensor.layout is not torch.strided or tensor.nbytes > _LARGEST:
         return
     seen.add(id(tensor))
     with torch.no_grad():
         same, value = tensor.detach(), tensor.detach().clone()
 
-    def back() -> None:  # by value: below autograd no version is counted
+    def back() -> None:  # values are compared, and not versions, which writes below autograd do not raise
         with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
             if tensor.data_ptr() != same.data_ptr() or tensor.shape != value.shape:
                 tensor.data = same

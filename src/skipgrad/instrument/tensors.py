@@ -1,4 +1,4 @@
-"""Tensors in what a call is given and returns, and which calls have a number."""
+"""Finds and replaces the tensors that a call is given and returns, and says which calls are counted."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def is_counted(args: Any, kwargs: Any) -> bool:
-    """Whether a call has a number: not when all it is given are whole numbers and truth values.
+    """Whether a call is counted and so has an address; not when all its tensors are of whole numbers or truth values.
 
-    Such calls work on positions and masks; transformers makes other ones of them under a compiler.
+    Such calls work on positions and masks, and transformers makes other ones under a compiler, which would shift the
+    count.
     """
     return _held(args) + _held(kwargs) not in (1, 2)
 

@@ -1,7 +1,8 @@
-"""How many threads torch computes with: chosen by what a step takes, not by what the machine has.
+"""Chooses how many threads torch computes with, by how long a step takes and not by how many CPUs the machine has.
 
-Small nets are made of ops of microseconds. Two OpenMP threads meet at the end of each, and where another process has
-one of the CPUs, each meeting waits for the scheduler: two threads then take many times as long as one.
+The ops of small nets take microseconds. OpenMP's threads wait for one another at the end of each op, and where another
+process has one of the CPUs, each such wait lasts until the scheduler gives the CPU back: two threads then take many
+times as long as one.
 """
 
 from __future__ import annotations
@@ -22,30 +23,35 @@ from skipgrad.instrument.cpus import allowed_cpus
 
 MOST = 1024  # threads that may be asked for: the OpenMP runtime ends a process for which it cannot make them
 
-WARM_UP = 2  # first steps of a trial: buffers and the optimizer's state are made in them
-LEAST_ROUNDS, MOST_ROUNDS, ENOUGH = 3, 10, 1.0  # steps timed with each number; seconds after which the least will do
-GAIN = 0.9  # the number in use is left for one whose steps take less than this share of its time
+WARM_UP = 2  # the first steps of a trial are not timed: buffers and the optimizer's state are made in them
+# How many steps are timed with each number of threads; after ENOUGH seconds the least will do.
+LEAST_ROUNDS, MOST_ROUNDS, ENOUGH = 3, 10, 1.0
+GAIN = 0.9  # the number in use gives way to one whose steps take less than this share of its time
 LOST = 4.0  # a number whose step takes this many times as long as the other's has lost at once
-STARTING = 0.2  # seconds that the first step with a number may take longer than that
-MEETINGS, SPENT = 2000, 0.05  # ops, or seconds of them, that show whether threads wait for each other: many time slices
+STARTING = 0.2  # seconds that the first step with a number may take beyond that, as threads are started in it
+# Ops, or seconds of ops, that are timed to see whether threads wait for one another: longer than many time slices of
+# the scheduler, so that a busy CPU is noticed.
+MEETINGS, SPENT = 2000, 0.05
+# A number is not tried when an op with it takes more than WAITS seconds and OPS such ops more than a step.
 WAITS, OPS = (
     1e-4,
     500,
-)  # threads that meet in more seconds an op, and in more than a step for so many ops, are not tried
-WINDOW = 10  # steps whose median is watched
-MOVED = 2.0  # how many times slower, or faster, steps become until both numbers are timed again
-PATIENCE = 20  # steps until that may happen for the first time; twice as many after each
+)
+WINDOW = 10  # steps whose median is watched after the choice
+MOVED = 2.0  # both numbers are timed again when steps have become this many times slower or faster
+PATIENCE = 20  # steps until they may be timed again for the first time; twice as many after each time
 
 
 class Threads:
-    """Sets torch's threads to the faster one of 1 and all CPUs this process may use, by the steps of a training.
+    """Sets torch's threads to 1 or to as many as this process may use CPUs, whichever makes training steps faster.
 
-    ``with threads:`` spans the work, and leaves torch's number as it was; ``with threads.step(number):`` spans each
-    optimizer step of a trial. Until it has settled, steps are taken with both numbers in turns and timed (medians; the
-    first steps, and the first one with each number, do not count). It looks again when steps become twice as slow or as
-    fast, and waits twice as long after each look, so that it does not go back and forth.
+    ``with threads:`` goes around the whole work and puts torch's number back at the end, ``with threads.step(number):``
+    goes around each optimizer step of a trial. Until it has settled, it takes steps with both numbers in turns, and
+    compares the medians of their times; the first steps, and the first step with each number, do not count. It times
+    both again when steps become twice as slow or twice as fast, and waits twice as long after each time, so that it
+    does not go back and forth.
 
-    Results in the last bits depend on the number of threads: what must repeat to the bit needs a fixed number.
+    The last bits of results depend on the number of threads, so whatever must repeat to the bit needs a fixed number.
 
     Args:
         wanted: ``"auto"``, a fixed number, or None, which leaves torch's number alone.
@@ -89,11 +95,11 @@ class Threads:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is being timed against another number."""
+        """Whether a number is chosen and no other is being timed against it."""
         return self._timed is None
 
     def meta(self) -> dict[str, Any]:
-        """For the run file: ``chosen``, ``allowed``, ``how`` in words, and what ``changes`` came later."""
+        """What the run file says: ``chosen``, ``allowed``, ``how`` it was chosen in words, and later ``changes``."""
         chosen = torch.get_num_threads() if self.chosen is None else self.chosen
         return {"chosen": chosen, "allowed": self.allowed, "how": self.how, "changes": list(self.changes)}
 
@@ -142,7 +148,7 @@ class Threads:
             self._judge(with_)
 
     def settle(self) -> None:
-        """Ends the timing with what there is of it; with too little the number stays."""
+        """Ends the timing and decides by the steps timed so far; the number stays when one of the two has none."""
         if self._timed is None:
             return
         if all(self._timed.values()):
@@ -156,7 +162,7 @@ class Threads:
         return next(n for n in self._counts if n != self.chosen)
 
     def _turn(self) -> int | None:
-        """The number in use and the other one in turns, the number in use first."""
+        """The number for the next step: the one in use and the other in turns, the one in use first."""
         if self._timed is None or self.chosen is None:
             return self.chosen
         other = self._other()
@@ -213,7 +219,8 @@ class Threads:
         if self._reference is None:
             self._reference = median(self._recent) if full else None
             return
-        # So slow that a whole window of it would cost too much; with one thread there is no hurry, and no quick cure.
+        # So slow that waiting for a whole window would cost too much. With one thread there is no such hurry, and more
+        # threads would be no quick cure.
         stuck = len(self._recent) >= LEAST_ROUNDS and min(self._last()) > LOST * self._reference
         if self._steps < self._wait_until and not (stuck and self.chosen != 1):
             return
@@ -233,10 +240,10 @@ class Threads:
 
 
 def meeting(number: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of an op of microseconds that torch splits among ``number`` threads; leaves torch with that number.
+    """How many seconds a short op takes with ``number`` threads; torch is left with that number.
 
-    Where another process has a CPU that one of them needs, it takes milliseconds, and a step, which has hundreds of
-    such ops, seconds. So this is asked before a step is taken.
+    Undisturbed, the op takes microseconds. Where another process has a CPU that one of the threads needs, it takes
+    milliseconds, and a step, which has hundreds of such ops, takes seconds. So this is measured before a step is tried.
     """
     torch.set_num_threads(number)
     x = torch.zeros(number << 15)  # torch gives no thread less than this
@@ -268,7 +275,7 @@ def parse(wanted: str | int | None) -> str | int | None:
 
 
 def _environment() -> int | None:
-    """What ``OMP_NUM_THREADS`` allows; of a list, one a level of nesting, the first."""
+    """The number in ``OMP_NUM_THREADS``; of a list with one for each level of nesting, the first."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if re.fullmatch(r"[0-9]{1,9}", first) and int(first) >= 1 else None
 

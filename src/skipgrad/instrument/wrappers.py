@@ -1,4 +1,4 @@
-"""Modules behind what people wrap them in, and modules by their path."""
+"""Finds a module inside its wrappers (``torch.compile``, DistributedDataParallel, checkpoints), and by its path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPILED, _CHECKPOINTED = "_orig_mod", "_checkpoint_wrapped_module"
 
 
 def unwrap(model: Any) -> Any:
-    """What a user wrote, inside ``torch.compile`` and DistributedDataParallel; anything else as it is."""
+    """The user's own module, out of ``torch.compile`` and DistributedDataParallel; anything else as it is."""
     while (inner := _in_compiled_or_parallel(model)) is not None:
         model = inner
     return model

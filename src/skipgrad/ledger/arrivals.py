@@ -1,7 +1,7 @@
-"""What each backward brings to one forward's taps, filed under the backward that brought it.
+"""What backwards bring to the taps of one forward, filed by the number of the backward that brought it.
 
-So two backwards through one forward are told apart, two forwards in one backward are known to be one, and nothing is
-kept once autograd has freed the graph.
+By that number two backwards through one forward are told apart, and two forwards of one backward are known to belong
+together. Nothing in here keeps autograd's graph alive.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from skipgrad.ledger.statistics import (
 LEAF_ROWS = 32
 LEAF = "torch::autograd::AccumulateGrad"
 _WHOLE_S = ("S", None)
-_LOOKED_AT = 256  # nodes, to find a parameter among
+# Nodes that are searched for a parameter. With none among them the backward counts as one of the training.
+_LOOKED_AT = 256
 TWICE = "its forward was differentiated twice (create_graph), which is measured from the next forward on"
 
 
 def backward_now() -> int:
-    """The number of the backward this thread is in; -1 outside of one."""
+    """The number of the backward that is running in this thread; -1 when none is."""
     return torch._C._current_graph_task_id()
 
 
 @dataclass
 class Rows:
-    """The figures of one backward through one forward, row by row; a row it did not reach is zeros."""
+    """The figures of one backward through one forward, row by row; a row that nothing arrived for is all zeros."""
 
     gathers: list[list[float]]
     outs: list[list[float]]
@@ -54,37 +55,37 @@ class Rows:
 
 @dataclass(eq=False)
 class Part:
-    """What one backward brought: finished rows, and gradients that wait for the others of their gather."""
+    """What one backward brought: finished rows, and gradients that wait until those of the other uses have come."""
 
     gathers: dict[int, Row] = field(default_factory=dict)
     outs: dict[int, Row] = field(default_factory=dict)
     layers: dict[int, Row] = field(default_factory=dict)
     waiting: dict[int, dict[int, Tensor]] = field(default_factory=dict)
-    put_off: dict[int, list[Wants]] = field(default_factory=dict)  # gather → where else the size of its S belongs
+    put_off: dict[int, list[Wants]] = field(default_factory=dict)  # gather → other rows that its S's size goes into
     sources: dict[int, Tensor] = field(default_factory=dict)  # group → rows of its sources
     leaves: dict[int, Tensor] = field(default_factory=dict)  # gradients of slots, by number of the leaf
 
 
 @dataclass(eq=False)
 class Arrivals:
-    """What came back to one forward. Holds no part of autograd's graph.
+    """The gradients that came back to one forward, and the rows made of them. Holds no part of autograd's graph.
 
     Attributes:
-        plan: of the forward.
-        scale: what the loss was multiplied by at the time.
-        number: of the forward.
-        inbox: takes this object when something arrives.
-        learned: of the hooks; told when they will not do.
-        parts: backward → what it brought.
+        plan: what is measured of the forward.
+        scale: the number the loss was multiplied by at the time (GradScaler).
+        number: the number of the forward in the watch.
+        inbox: a list that this object adds itself to when something arrives.
+        learned: what the hooks have learned; its `allowed` is cleared when a backward can itself be differentiated.
+        parts: number of a backward → what it brought.
         x_squares: gather → mean square of its x.
         f_squares: out row → mean square of F.
-        refused: gathers whose figures would be of a part only, with the reason.
-        outer: the backward inside which a reentrant checkpoint runs one of its own.
-        passed_over: the last backward that was none of the training (``torch.autograd.grad``).
-        direct: gradients are read at the uses of x themselves, not at aliases of it.
-        differentiable: a backward was run that can itself be differentiated.
+        refused: gather → why its figures would be of only a part of S or B.
+        outer: the backward inside which a reentrant checkpoint runs one of its own; -1 when there is none.
+        passed_over: the last backward that does not belong to the training (``torch.autograd.grad``).
+        direct: whether some gradients are read at the uses of x themselves, not at aliases of x.
+        differentiable: whether a backward was run that can itself be differentiated.
         seen: whether anything ever arrived.
-        dropped: the forward made other calls than its trace, so its figures are of nobody knows what.
+        dropped: whether the forward made other calls than its trace, so that nobody knows what its figures are of.
     """
 
     plan: TapPlan
@@ -104,7 +105,11 @@ class Arrivals:
     dropped: bool = False
 
     def part(self, accumulates: bool = False) -> Part | None:
-        """Where what the present backward brings is filed; None when it is no backward of the training."""
+        """Where what the present backward brings is filed; None when that backward does not belong to the training.
+
+        Args:
+            accumulates: it is known to add to ``.grad``, so that nothing needs to be looked up.
+        """
         number = self.outer if self.outer >= 0 else backward_now()
         part = self.parts.get(number)
         if part is not None or number == self.passed_over:
@@ -113,13 +118,14 @@ class Arrivals:
             self.passed_over = number
             return None
         if self.direct and self.differentiable:
-            # What a second differentiation sends to x goes past the uses: they saved x itself.
+            # The ops have saved x itself, so the gradient of a second differentiation goes straight to x and passes
+            # none of the edges that are read.
             self.refused.update(dict.fromkeys(range(len(self.plan.specs)), TWICE))
         part = self.parts[number] = Part()
         self.seen = True
         if self not in self.inbox:
             self.inbox.append(self)
-        if self.outer < 0:
+        if self.outer < 0:  # else `_outside` finishes it: a callback now would run at the end of the inner backward
             torch.autograd.Variable._execution_engine.queue_callback(lambda: self._finish(part))
         return part
 
@@ -146,9 +152,9 @@ class Arrivals:
                 self._wait(part, gather, z, grad)
 
     def _shortcut_of(self, grad: Tensor, found: Sequence[tuple[Tensor, Wants]]) -> int | None:
-        """The gather whose S this very tensor is."""
+        """The gather whose whole S is this very tensor, so that its size need not be read twice; None when none is."""
         if grad.device.type != "cpu":
-            return None
+            return None  # the figures of S would have to be fetched from the device to be copied, which stops it
         for other, wants in found:
             if other is grad:
                 for gather, z in wants.taps:
@@ -166,7 +172,7 @@ class Arrivals:
 
     def _wait(self, part: Part, gather: int, z: int, grad: Tensor) -> None:
         waiting = part.waiting.setdefault(gather, {})
-        if z in waiting:  # run again in the same backward
+        if z in waiting:  # the same use once more in this backward: close the row, so that its "seen" becomes 2
             self._close(part, gather)
             waiting = part.waiting.setdefault(gather, {})
         waiting[z] = grad
@@ -191,13 +197,13 @@ class Arrivals:
         _put(part.gathers, gather, row)
 
     def _finish(self, part: Part) -> None:
-        """At the end of a backward: what has not come by now does not come."""
+        """Closes the gathers that still wait at the end of a backward: what has not come by now will not come."""
         with torch.no_grad():
             for gather in list(part.waiting):
                 self._close(part, gather)
 
     def inside(self) -> None:
-        """Says that a backward inside the present one follows: what it brings counts as the present one's."""
+        """Announces a backward inside the present one; what it brings is filed under the present one."""
         if self.outer < 0:
             self.outer = backward_now()
             torch.autograd.Variable._execution_engine.queue_callback(self._outside)
@@ -210,8 +216,8 @@ class Arrivals:
     def taken(self, number: int) -> Rows:
         """Takes out what one backward brought."""
         part, plan = self.parts.pop(number), self.plan
-        part.waiting.clear()  # of a backward that was broken off
-        first = 0
+        part.waiting.clear()  # only a backward that was broken off by an error leaves something here
+        first = 0  # leaves are numbered in the order in which `Slots` makes them: gathers, outs, layers, sources
         for rows, many in ((part.gathers, len(plan.specs)), (part.outs, plan.outs), (part.layers, len(plan.layers))):
             for k in range(0, many, LEAF_ROWS):
                 leaf = part.leaves.pop(first, None)
@@ -252,7 +258,7 @@ def _accumulates() -> bool:
 
 
 def _put(rows: dict[int, Row], i: int, row: Row) -> None:
-    """Files a row; one that is there already is added to, so that its column "seen" tells."""
+    """Files a row. One that is there already is added to it, so that its column "seen" says how many came."""
     before = rows.get(i)
     if before is None:
         rows[i] = row

@@ -1,7 +1,7 @@
-"""What a ledger keeps of what it measured: all of a short run; of a long one the steps that a run file gives.
+"""Which rows a ledger keeps in memory: all rows of a short run, and those of chosen steps of a long one.
 
-The rule is the run file's (`skipgrad.store.schedule`): ten thousand skips over a hundred thousand steps are 10⁹ rows,
-which no memory holds. Whoever needs every row takes them as they come, from a `Feed`.
+The steps are chosen as for a run file (`skipgrad.store.schedule`): ten thousand skips over a hundred thousand steps are
+10⁹ rows, which no memory holds. Whoever needs every row takes them as they come, from a `Feed`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class News(NamedTuple):
 
 
 class Feed:
-    """Every row since it was last taken, whatever the ledger keeps; made by `Ledger.feed`.
+    """Collects every new row until it is taken, whichever rows the ledger keeps; made by `Ledger.feed`.
 
-    It holds what nobody takes: take often, or let go of it.
+    Rows that are never taken stay in memory, so take them often, or drop the feed.
     """
 
     def __init__(self, before: Callable[[], None]) -> None:
@@ -35,7 +35,7 @@ class Feed:
         self.waiting = News([], [], [])
 
     def take(self) -> News:
-        """The rows and losses that are new, those of a step that is not over too."""
+        """The rows and losses since the last call, also those of a step that is not over yet."""
         self._before()
         taken, self.waiting = self.waiting, News([], [], [])
         return taken
@@ -129,7 +129,7 @@ class Kept:
         self._steps[-1].rows[kind.name].extend(rows)
 
     def _begin(self, step: int) -> None:
-        """A step begins, so that the one before is over and need not stay for being the newest."""
+        """Begins a step. The one before is over then, and is let go of unless the schedule keeps it."""
         place = self._measured
         self._measured += 1
         if place == 1:  # as a run file counts: the rows of the first step
@@ -149,8 +149,8 @@ class Kept:
         self._steps.append(_Step(step, place))
 
     def _stays(self, step: _Step) -> bool:
-        """Lets go of what need not stay of a step that is over; whether anything does."""
-        self._judge(step)  # in the order of the steps, so that the first bad one is known before it would go
+        """Drops the rows of a step that need not be kept; whether any are left."""
+        self._judge(step)  # in the order of the steps, so that the first bad one is known before its rows are dropped
         if step.place % self._every:
             step.thin()
         return any(step.rows.values())
@@ -189,6 +189,6 @@ class _Step:
     judged: bool = False
 
     def thin(self) -> None:
-        """Lets go of all but the witnesses."""
+        """Drops all rows but the witnesses."""
         self.rows = {name: self.witnesses.get(name, []) for name in self.rows}
         self.sources = []

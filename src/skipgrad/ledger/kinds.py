@@ -1,4 +1,4 @@
-"""The kinds of forwards a watch has met: each is traced once, and has a mode of its own that measures it."""
+"""The kinds of forwards that a watch has met. Each kind is traced once, and measured by a `TapMode` of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skipgrad.ledger.refuse import scripted
 
 
 class Kinds:
-    """Makes the modes; a kind is told by `skipgrad.finder.signature`, its *key*.
+    """Makes the modes. Two forwards are of one kind when `skipgrad.finder.signature` gives them the same *key*.
 
     Args:
         called: the model as the user calls it.
@@ -30,8 +30,8 @@ class Kinds:
     Attributes:
         graph: the skips watched; None until the first mode is made when none was given.
         modes: of the kinds met so far.
-        given_up: kinds that are not measured any more.
-        sharded: the model's weights are cut up, so that it cannot be traced.
+        given_up: keys of the kinds that are not measured any more.
+        sharded: whether ``fully_shard`` has cut up the model's weights, so that the model cannot be traced.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Kinds:
         self._failed: dict[Any, TapPlan] = {}  # the last plan of a kind of forward that its run did not keep to
 
     def make(self, key: Any, args: Any, kwargs: Any) -> TapMode | None:
-        """The mode of a kind met for the first time, or anew; None when it is given up.
+        """Makes the mode of a kind that has none (any more); None when the kind is given up.
 
         Raises:
             ModelError: the model's forward raised while it was traced.
@@ -64,6 +64,7 @@ class Kinds:
         if self.sharded:
             found = self.given_trace(key)
         elif found is None or found.trace.signature != key or found.trace.how == "fake" or key in self._failed:
+            # A run that did not keep to its trace may have looked at values, which only a real run has.
             graph = self._find(args, kwargs, "real" if key in self._failed else "foretell")
             found = graph.found
         assert found is not None
@@ -104,7 +105,7 @@ class Kinds:
         return mode
 
     def given_trace(self, key: Any = None) -> Found:
-        """The trace of the graph given: a model whose weights are cut up cannot be traced.
+        """The trace in the graph that the user gave; used where the model's weights are cut up and it cannot be traced.
 
         Raises:
             MeasureError: there is none, or it is of another kind of forward than `key`.
@@ -126,7 +127,7 @@ class Kinds:
         return found
 
     def changed(self, key: Any, mode: TapMode, step: int) -> None:
-        """The forward made other calls than its trace: its figures are dropped, and it is traced anew."""
+        """Called when a forward made other calls than its trace: forgets the mode, so that the kind is traced anew."""
         differing = mode.plan.route.differing(mode.counts) or ["in another order, or on tensors of another kind"]
         self._note(
             f"step {step}: the forward made other calls than its trace ({'; '.join(differing[:3])}); "
@@ -146,7 +147,7 @@ class Kinds:
         try:
             found: Found | None = self.graph.found if self.graph is not None else None
             rules = found.trace.rules if found is not None else NO_RULES
-            # Hooks that are about (a checkpoint around the whole model) are not to see what the trace saves.
+            # A checkpoint around the whole model has hooks for saved tensors. They must not see those of our forward.
             with torch.autograd.graph.saved_tensors_hooks(_without_graph, _as_it_is):
                 return find_in_call(self._inner, args, kwargs, how=how, rules=rules)
         finally:
@@ -160,7 +161,7 @@ def _but_for_dtypes(key: Any) -> Any:
 
 
 def _without_graph(value: torch.Tensor) -> torch.Tensor:
-    """What a node saves. A result kept as it is would keep the very node that keeps it, for good."""
+    """What a node saves, without its graph. A node that saves its own result would else keep itself alive for good."""
     with torch._C.DisableTorchFunction():
         return value.detach()
 

@@ -115,7 +115,7 @@ class Ledger:
         return self._patch is not None
 
     def close(self, state: str = "done", error: str = "", steps: int | None = None) -> None:
-        """Ends the watch: the last figures are read, the model and the optimizer are as they were.
+        """Ends the watch: reads the last figures, and leaves model and optimizer as they were before it.
 
         Args:
             state: of the run, for its file: ``"done"``, ``"interrupted"`` or ``"failed"``.
@@ -139,11 +139,11 @@ class Ledger:
         return self
 
     def loss(self, value: float, seconds: float = 0.0) -> None:
-        """Adds the loss of this step to what is diagnosed and written; a ledger sees gradients, not losses."""
+        """Adds the loss of this step to what is diagnosed and written; a ledger cannot see losses, only gradients."""
         self.loss_at(LossPoint(0, self._steps.number, float(value), seconds))
 
     def loss_at(self, point: LossPoint) -> None:
-        """The same, for a step that is over."""
+        """Adds the loss of a step that is over."""
         self._kept.add_loss(point)
 
     def spectrum(self, spectrum: PathSpectrum) -> None:
@@ -158,7 +158,7 @@ class Ledger:
         self.spectrum_at(PathRow(self._steps.number, spectrum))
 
     def spectrum_at(self, row: PathRow) -> None:
-        """The same, for a step that is over."""
+        """Adds what `sg.path_spectrum` measured at a step that is over."""
         self._paths[row.step] = row
         self._recording.paths(row)
 
@@ -168,9 +168,9 @@ class Ledger:
         return self
 
     def feed(self) -> Feed:
-        """What comes from now on, to be taken when it suits: ``feed.take()`` gives every row that is new.
+        """A feed that collects every row from now on; ``feed.take()`` gives those that are new since the last call.
 
-        For what needs the rows before the step is over, or less often than after each.
+        It is for users of rows who need them before the step is over, or less often than after each step.
         """
         self._steps.flush()
         return self._kept.feed(self._steps.flush)
@@ -179,30 +179,31 @@ class Ledger:
     def rows(self) -> list[SkipRow]:
         """One `SkipRow` per skip and backward measured so far, in order.
 
-        Of a watch of more rows than memory should hold (524,288, skips and layers together, but 16 steps at least),
-        those of evenly spaced steps, as `skipgrad.store.read_run` gives them: every 2nd step, later every 4th, 8th …,
-        with the first step, the newest, the first that was not finite, and one row of every later such step.
-        `thinned` tells which. Listeners (`on_rows`), a `feed` and the run file get every row.
+        A long watch has more rows than memory should hold: over 524,288, skips and layers together, and over 16 steps.
+        Of such a watch the rows of evenly spaced steps are given, as `skipgrad.store.read_run` gives them: every 2nd
+        step, later every 4th, 8th …; with the first step, the newest, the first that was not finite, and one row of
+        every later step that was not finite. `thinned` tells which steps. Listeners (`on_rows`), a `feed` and the run
+        file get every row.
         """
         self._steps.flush()
         return self._kept.skips
 
     def layers(self) -> list[LayerRow]:
-        """One `LayerRow` per weighted layer and step measured so far, in order; of a long watch as `rows`."""
+        """One `LayerRow` per weighted layer and step measured so far, in order; of a long watch as in `rows`."""
         self._steps.flush()
         return self._kept.layers
 
     def sources(self) -> list[SourceRow]:
         """With ``sources=True``: one `SourceRow` per source of a concatenation of several and backward, in order.
 
-        Of a long watch those of the steps whose rows are all kept.
+        Of a long watch only those steps have them whose rows are all kept.
         """
         self._steps.flush()
         return self._kept.sources
 
     @property
     def thinned(self) -> Thinned | None:
-        """Of which steps `rows` and `layers` are; None while they are of all."""
+        """The steps that `rows` and `layers` are of; None while they are of all steps."""
         self._steps.flush()
         return self._kept.thinned
 
@@ -238,9 +239,9 @@ class Ledger:
         return Measurements(self.graph or SkipGraph(()), rows, layers, losses, notes, paths)
 
     def reduced(self, group: Any = None, *, mean: bool = True) -> Measurements:
-        """What one process with the whole batch would have measured; a collective call that every rank makes.
+        """What one process with the whole batch would have measured. A collective call: every rank has to make it.
 
-        A rank's own rows are of its own part of the batch, and, after ``fully_shard``, of its own part of the weights.
+        One rank's rows are of its own part of the batch; after ``fully_shard`` of its own part of the weights, too.
 
         Args:
             group: the process group; the default one when None.
@@ -259,6 +260,7 @@ class Ledger:
 
     # -- forwards ----------------------------------------------------------------------------------
     def _forward(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        # Busy: the model calls itself. Tracing: the finder runs the forward. Without gradients nothing can be read.
         if self._busy or is_tracing() or not torch.is_grad_enabled():
             return original(*args, **kwargs)
         inside = backward_now() >= 0
@@ -297,7 +299,7 @@ class Ledger:
             self._note("a fork ran with gradients off (torch.no_grad, or a checkpoint that is not torch's own)")
         if mode.end():
             self._steps.waiting.append(arrivals)
-            if inside:
+            if inside:  # the second run of a reentrant checkpoint around the whole model: its backward comes right now
                 arrivals.inside()
         else:
             arrivals.dropped = True
@@ -325,7 +327,7 @@ class Ledger:
 
     # -- who is told -------------------------------------------------------------------------------
     def push(self) -> None:
-        """Hands on what there is now, a loss told after its step, say: to run file, writers and listeners."""
+        """Hands on what is new (a loss that was told after its step, say) to run file, writers and listeners."""
         self._steps.flush()
         self._hand_on()
 

@@ -1,4 +1,4 @@
-"""Puts the taps of a plan into an unmodified model's forward, by counting its calls."""
+"""Puts the taps of a plan into the forward of an unmodified model: counts the calls, and taps those in the plan."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class TapMode(TorchFunctionMode):
     Attributes:
         counts: calls so far in this forward, by function name.
         total: calls so far of any of those names.
-        regions: calls that ran inside a reentrant checkpoint, which is run again in the backward.
-        off: a fork was met with gradients off, for another reason.
-        broken: this forward's calls are not the trace's; nothing more is tapped, and its figures are dropped.
-        unhooked: this forward cannot be measured by hooks, the next can by other taps.
-        paused: for all modes: calls are neither counted nor tapped, as another watch is tracing inside this forward.
+        regions: call → the reentrant checkpoint it ran in, which runs it again in the backward.
+        off: whether a fork was met with gradients off and outside of a reentrant checkpoint.
+        broken: whether this forward made other calls than the trace. Nothing more is tapped then, and its figures are
+            dropped.
+        unhooked: whether this forward could not be measured by hooks; the next one can be, by other taps.
+        paused: for all modes at once: calls are neither counted nor tapped, as a watch is tracing inside a forward.
     """
 
     paused = False
@@ -71,13 +72,13 @@ class TapMode(TorchFunctionMode):
         self.regions.clear()
 
     def again(self) -> TapMode:
-        """Another of the same plan, for a part that is run again."""
+        """Another mode with the same plan, for a part of the forward that is run again."""
         other = TapMode(self.plan, compiled=self.compiled)
         other.learned = self.learned
         return other
 
     def end(self) -> bool:
-        """Forgets the forward; whether its calls were those of the trace."""
+        """Ends the forward and lets go of it; whether its calls were those of the trace."""
         if self.regions and self.arrivals is not None:
             self.arrivals.refused.update(crossing(self))
         self.arrivals = None
@@ -102,6 +103,7 @@ class TapMode(TorchFunctionMode):
         site = sites.get(number)
         if site is None or self.broken:
             return func(*args, **kwargs)
+        # Calls of different names may have changed places though each name's count agrees; the count over all tells.
         if site.look.before != before:
             self.broken = True
             return func(*args, **kwargs)
@@ -110,7 +112,7 @@ class TapMode(TorchFunctionMode):
         if torch.compiler.is_compiling() and not self.compiled:
             self.compiled = self.broken = self.unhooked = True  # a compiled function in an eager model
             return func(*args, **kwargs)
-        # Our own calls are nobody's to count: another watch may be around this one.
+        # The calls we make ourselves must not be counted by another watch that may be around this one.
         if site.wanted or site.squares:
             with torch._C.DisableTorchFunction():
                 args, kwargs = self._arguments(taps, site, args, kwargs)
@@ -155,9 +157,9 @@ class TapMode(TorchFunctionMode):
 
 
 def _inside_compiler() -> bool:
-    """Whether a call is none of the model's: the compiler's arithmetic while it compiles, or a kernel its code calls.
+    """Whether a call is not the model's own: the compiler makes it while it compiles, or compiled code as it runs.
 
-    Compiled code runs inside one autograd function, where gradients are off.
+    Compiled code runs inside one autograd function, where gradients are off; that is how its calls are told.
     """
     return not torch.is_grad_enabled() or CompileContext.current_compile_id() is not None
 
@@ -181,7 +183,7 @@ def _number(value: Any) -> int:
 
 def _replaced(value: Any, new: list[Tensor], at: list[int]) -> Any:
     """The same nesting with its tensors replaced in order, from ``new[at[0]]`` on."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor):  # `at` is a list so that the recursion shares one position
         tensor = new[at[0]]
         at[0] += 1
         return tensor

@@ -1,10 +1,12 @@
-"""Hooks on autograd's nodes: what each use of x sends back is read where it leaves the use. For forwards run eagerly.
+"""Hooks on autograd's nodes, for eager forwards: what a use of x sends back is read where it leaves the use.
 
-A call's node has one edge to each tensor it was given, and the gradient it sends along the edge to x is what this use
-of x contributes to S or B. A hook on the node reads it, and what arrives at the node, and touches nothing: the forward
-runs on the very tensors it would have run on. In the first forward each use gets an alias of x instead, and it is
-learned which of them an edge can stand in for. A call that takes x into several nodes goes on getting the alias, and
-the hook is on the alias's node.
+The node of a call has one edge to each tensor the call was given. The gradient that the node sends along the edge to x
+is what this use of x contributes to S or B. A hook on the node reads that gradient, and the one that arrives at the
+node, and changes neither; the forward runs on the very tensors it would run on without a watch.
+
+Which edge leads to x has to be learned. In the first forward each use is given an alias of x (a `Tap`), and the edge to
+the alias is looked for. Where a call takes x into several nodes there is no single edge: such a use is given an alias
+in every forward, and the hook is on the alias's node.
 """
 
 from __future__ import annotations
@@ -24,11 +26,16 @@ from skipgrad.ledger.plan import Site, TapPlan, Wants
 from skipgrad.ledger.statistics import mean_square
 from skipgrad.ledger.taps import Tap
 
-_UNKNOWN: tuple[int, ...] = ()
+_UNKNOWN: tuple[int, ...] = ()  # no forward has looked for the way of this use yet; None: it has none
 
 
 @dataclass(slots=True)
 class _Use:
+    """A use of a tensor by the call that is being made.
+
+    `node` and `number` are where an edge to the tensor leads (None for a leaf), `way` is as in `Learned`.
+    """
+
     pos: int
     wants: Wants
     node: Any
@@ -43,10 +50,10 @@ class NodeHooks:
     Args:
         plan: what to measure.
         arrivals: takes the gradients.
-        learned: of this plan, from earlier forwards.
+        learned: the ways that earlier forwards of this plan have found; new ones are added.
 
     Attributes:
-        failed: a call's node is not built as it was when its way was learned.
+        failed: whether a call's node was met that is built in another way than when the way to x was learned.
     """
 
     def __init__(self, plan: TapPlan, arrivals: Arrivals, learned: Learned) -> None:
@@ -56,8 +63,8 @@ class NodeHooks:
         self.failed = False
         self._direct = learned.allowed
         self._shapes: dict[int, torch.Size] = {}
-        self._uses: list[_Use] = []  # of the call that is on
-        self._before = 0  # number of the first node made by it
+        self._uses: list[_Use] = []  # of the call that is being made
+        self._before = 0  # autograd numbers its nodes; the call's own have this number or a higher one
 
     def arguments(self, site: Site, given: list[Tensor]) -> list[Tensor] | None:
         """The tensors to call with; None when this cannot be the call the site was planned for."""
@@ -125,7 +132,7 @@ class NodeHooks:
         return out
 
     def _begin(self, taps: tuple[tuple[int, int], ...], x: Tensor) -> bool:
-        """Takes down the size of a fork; whether it is what it was at its first use."""
+        """Remembers shape and mean square of a fork at its first use; whether a later use has the same shape."""
         for gather, z in taps:
             part = self.plan.spec(gather)[z][1]
             shape = x.shape if part is None else x.shape[: part[0]] + x.shape[part[0] + 1 :]
@@ -138,6 +145,7 @@ class NodeHooks:
         return True
 
     def _relay(self, wants: Wants, number: int = 0) -> Callable[[Any], None]:
+        """A pre-hook for a node: takes in the gradient that arrives for the node's result `number`."""
         arrivals = self.arrivals
 
         def arrived(grads: tuple[Tensor | None, ...]) -> None:
@@ -150,6 +158,10 @@ class NodeHooks:
     def _from_edges(
         self, edges: list[tuple[int, Wants]], number: int = 0, at_result: Wants | None = None
     ) -> Callable[[Any, Any], None]:
+        """A hook for a node: takes in what the node sends along the edges, and what arrives for its result `number`.
+
+        One hook for both, so that `Arrivals.take` sees all of them at once and can tell that two are the same tensor.
+        """
         arrivals = self.arrivals
 
         def arrived(sent: tuple[Tensor | None, ...], came: tuple[Tensor | None, ...]) -> None:
@@ -176,7 +188,10 @@ def _leads(edge: Any, use: _Use) -> bool:
 
 
 def _follow(node: Any, use: _Use) -> tuple[Any, int]:
-    """The node that the way of a use ends at, with the number of its edge to x; None when there is no such way."""
+    """Walks the way of a use: the last node on it, and the number of that node's edge to x; (None, 0) when it fails.
+
+    The last edge must lead to x itself, as the node may have been built in another way than when the way was learned.
+    """
     if not use.way:
         return None, 0
     for k in use.way[:-1]:
@@ -188,9 +203,10 @@ def _follow(node: Any, use: _Use) -> tuple[Any, int]:
 
 
 def _way(out: Any, start: Any, use: _Use, before: int) -> tuple[int, ...] | None:
-    """The way from the node of a call's result to its one edge to x; None when there are none or several."""
+    """The way from the node of a call's result to the one edge that leads to x; None when there is none or several."""
     if start is None:
         return None
+    # Of several results with nodes of their own, each may send something to x: no one edge carries it all.
     if type(out) is tuple and any(isinstance(t, Tensor) and t.grad_fn not in (None, start) for t in out):
         return None
     found: list[tuple[int, ...]] = []
@@ -202,6 +218,7 @@ def _way(out: Any, start: Any, use: _Use, before: int) -> tuple[int, ...] | None
             below = edge[0]
             if _leads(edge, use):
                 found.append((*way, k))
+            # Only through nodes that this call has made: what lies further back belongs to other uses.
             elif below is not None and below not in seen and before <= below._sequence_nr() and below.name() != LEAF:
                 seen.add(below)
                 pending.append((below, (*way, k)))

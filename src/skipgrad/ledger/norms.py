@@ -1,4 +1,4 @@
-"""Norms that neither underflow nor lose digits, in as few passes over the tensor as can be."""
+"""Norms that neither underflow nor lose digits, with as few passes over the tensor as possible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import torch
 from torch import Tensor
 
-CHUNK = 256
+CHUNK = 256  # elements that are added up in one running sum; the sums of chunks are added up after that
 # 256 kB of float32: two of them and their sum stay in a core's own cache, and a running sum keeps its seventh digit.
 BLOCK = 1 << 16
 # Between these, squares of the elements that matter are far from the ends of float32's range.
@@ -36,7 +36,8 @@ def sample(t: Tensor, blocks: int) -> Tensor:
     row = flat(t)
     if row.numel() <= 2 * blocks * NEIGHBOURS:
         return row
-    # A little less than evenly: blocks that fell into step with a tensor's rows would all be of the same channel.
+    # The stride is 7 less than even spacing gives: a stride that is a multiple of a row's length would take all blocks
+    # from the same channel.
     return row.as_strided((blocks, NEIGHBOURS), (row.numel() // blocks - 7, 1), row.storage_offset())
 
 
@@ -53,7 +54,7 @@ def plain_norm(t: Tensor) -> Tensor:
 
 
 def looked_at(t: Tensor) -> bool:
-    """Whether reading a figure of the tensor stops nothing: on a CPU, outside a compiled graph."""
+    """Whether a figure of the tensor can be read without stopping a device or breaking a compiled graph."""
     return t.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

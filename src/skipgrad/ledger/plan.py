@@ -1,4 +1,4 @@
-"""Where the taps go: from the matches in a trace to the n-th call of which function."""
+"""Where the taps go: turns the matches of a trace into addresses ("argument 0 of the third ``conv2d``")."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from skipgrad.ledger.statistics import Spec
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What is wanted of one gradient: to be part of gathers (gather, index of its z), out rows, layer rows."""
+    """What one gradient is wanted for.
+
+    Attributes:
+        taps: (gather, index of its z): the gradient is a part of that gather's S or B.
+        outs: out rows that hold its size, as dL/dy of a merge.
+        layers: layer rows that hold its size, as dL/dz of a layer.
+    """
 
     taps: tuple[tuple[int, int], ...] = ()
     outs: tuple[int, ...] = ()
@@ -36,9 +42,9 @@ class Site:
         squares: (out row, tensor argument): arguments that are F(x) at a merge.
         results: (gather, index of its z) that want the gradient of what the call returns.
         layers: layer rows measured at what the call returns.
-        alias: the function looks at whether its arguments are the same object.
+        alias: whether the function asks if two of its arguments are the same object.
         look: what the call looked like in the trace.
-        key: number of the site in its plan.
+        key: the number of the site in its plan.
         wanted: tensor argument → what is wanted of its gradient.
         wanted_of_result: what is wanted of the gradient of what the call returns.
         looked_at: the tensor arguments that are tapped or measured.
@@ -57,7 +63,7 @@ class Site:
     looked_at: tuple[int, ...] = ()
 
     def settle(self, key: int, look: Look) -> None:
-        """Gathers up what is wanted of each gradient, when all of it is known."""
+        """Sums up what each gradient is wanted for, once all skips and layers have put their wishes in."""
         self.key, self.look = key, look
         for pos in (*self.taps, *(pos for _, pos in self.outs if pos >= 0)):
             outs = tuple(row for row, at in self.outs if at == pos)
@@ -68,7 +74,7 @@ class Site:
         self.looked_at = tuple(sorted(places))
 
     def put(self, new: list[Tensor], pos: int, tapped: Tensor, given: list[Tensor]) -> None:
-        """Puts a tapped tensor in the place of an argument, and of all that must go on being the same object."""
+        """Puts a tapped tensor in the place of an argument, and of its twins where the call looks for twins."""
         for k in range(len(given)):
             if k == pos or (self.alias and given[k] is given[pos]):
                 new[k] = tapped
@@ -76,11 +82,16 @@ class Site:
 
 @dataclass
 class SkipPlan:
-    """Rows of one skip: its gathers (one a source, with the source's share of the fork's elements) and its out row.
+    """The rows that one skip's figures are read from.
 
-    `squares` is False where F(x) exists only inside a call, and its size cannot be read. `cut` says which of
-    "fork", "shortcut" and "branch" detaches what it is given, so that no gradient can come back through it. `sources`
-    are those of a concatenation of several, where they were asked for.
+    Attributes:
+        name: of the skip.
+        gathers: (gather, share of the fork's elements), one for each source of the fork.
+        out: the out row.
+        out_scale: the factor from the size in the out row to ‖dL/dy‖.
+        squares: False where F(x) exists only inside a call, so that its size cannot be read.
+        cut: which of "fork", "shortcut" and "branch" is detached, so that no gradient comes back; "" when none is.
+        sources: the sources of a concatenation of several, where they were asked for.
     """
 
     name: str
@@ -99,14 +110,14 @@ class TapPlan:
     Attributes:
         sites: function name → number of the call → what to do there.
         route: the calls of the trace that are sites.
-        specs: per gather, its z's.
-        skips: the skips measured.
+        specs: per gather, what each of its z's is.
+        skips: the skips that are measured.
         layers: per layer row, (layer, depth, names of its weights).
-        outs: number of out rows.
-        refused: skips that cannot be measured, with the reason.
-        dtype: of the figures.
-        hidden: calls below Python's, where a run cannot be tapped: in TorchScript, in extensions.
-        groups: of sources that are measured one by one.
+        outs: how many out rows there are.
+        refused: skip → why it cannot be measured.
+        dtype: the dtype of the figures.
+        hidden: calls that are made below Python (in TorchScript, in extensions), where a run cannot be tapped.
+        groups: groups of sources that are measured one by one. Where a gather is asked for, ~k stands for group k.
     """
 
     sites: dict[str, dict[int, Site]] = field(default_factory=dict)
@@ -132,7 +143,7 @@ class TapPlan:
 _NO_CALL = "no call of its own (a rule of yours stands in for it, or it is a part of a larger op)"
 
 
-class _Refused(Exception):
+class _Refused(Exception):  # says that a skip cannot be measured; its message is what the user reads
     pass
 
 
@@ -183,7 +194,7 @@ def make_plan(
 
 @dataclass
 class _Use:
-    """One wish: the gradient of an argument (or, pos -1, of the result) of a call, as part of S or B."""
+    """One use of a fork: the gradient of argument `pos` of a call (-1: of its result) is a part of S or B."""
 
     call: Address
     pos: int
@@ -212,6 +223,7 @@ def _plan_skip(plan: TapPlan, found: Found, name: str, match: Match, *, sources:
     out = _out(found, match)  # may refuse, before anything is planned
     if not plan.hidden.isdisjoint((out[0], *(u.call for uses, _, _ in groups for u in uses))):
         raise _Refused("it runs below Python (TorchScript, a compiled extension), where nothing can be tapped")
+    # x is the sources side by side, so its mean square is the mean of theirs, weighted by how many values each has.
     total = sum(size for _, size, _ in groups)
     gathers: list[tuple[int, float]] = []
     for uses, size, _ in groups:
@@ -248,7 +260,7 @@ def _want(plan: TapPlan, uses: list[_Use], gather: int) -> None:
 def _plan_sources(
     plan: TapPlan, found: Found, match: Match, groups: list[_Fork], gathers: list[int]
 ) -> tuple[SourcePlan, ...]:
-    """Where the figures of each source come from: the gather that is its alone, or a row of a group's."""
+    """Where the figures of each source come from: a gather of its own, or a row of the group that it is in."""
     dim = found.graph.nodes[match.merge].dim
     leaves = [leaves_of(found, dim, nodes) for _, _, nodes in groups]
     if match.kind != "concat" or sum(map(len, leaves)) < 2:
@@ -267,6 +279,7 @@ def _plan_sources(
 
 
 def _cut(found: Found, match: Match) -> str:
+    """Which of "fork", "shortcut" and "branch" is detached; "" when none is."""
     nodes = found.graph.nodes
     for source in match.sources:
         at = nodes[source]
@@ -281,7 +294,7 @@ def _cut(found: Found, match: Match) -> str:
 
 
 def _position(node: Node, pos: int) -> int | None:
-    """The tensor argument of the real call; None for a value that exists only inside it."""
+    """Which tensor argument of the real call argument `pos` of a node is; None for a value that exists only inside."""
     return pos + node.shift if pos < node.real else None
 
 
@@ -302,7 +315,7 @@ def _per_source(found: Found, match: Match) -> list[_Fork]:
 
 
 def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int]]:
-    """The uses of a value on shortcut and branch; and, when an op only splits it up, its parts instead."""
+    """The uses of a value on shortcut and branch; and the parts to look at instead, where an op only splits it up."""
     graph = found.graph
     uses: list[_Use] = []
     parts: list[int] = []
@@ -397,12 +410,14 @@ def _grouped(found: Found, match: Match) -> _Fork | None:
 
 
 def _out(found: Found, match: Match) -> tuple[Address, int, float]:
-    """Where dL/dy is read: (call, argument or -1 for the result, factor on it)."""
+    """Where dL/dy is read: (call, argument or -1 for the result, factor from the size read there to ‖dL/dy‖)."""
     node = found.graph.nodes[match.merge]
     if node.call is None:
         raise _Refused(f"its merge ({node.op}) is {_NO_CALL}")
     if not node.inplace:
         return node.call, -1, 1.0
+    # What ``x += F`` returns is x itself, the object it was given: there is no result to tap. But what arrives at the
+    # other operand is dL/dy times alpha.
     for pos in range(1, len(node.args)):
         if found.graph.nodes[node.args[pos]].role == "activation" and _plain_operand(found, node, pos):
             if node.op not in ("add", "sub") or node.number == 0:

@@ -1,4 +1,4 @@
-"""Figures of the whole batch and of whole weights, from those that each process of a distributed training has."""
+"""Combines the figures that the processes of a distributed training have, into those of the whole batch and model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def combined(parts: list[Measurements], mean: bool, sharded: bool) -> Measuremen
 
 
 def _by_key(parts: list[dict[Any, Any]]) -> tuple[list[list[Any]], set[Any]]:
-    """The rows that all have, in the order of the first; and the keys that some lack."""
+    """The rows that every process has, in the order of the first process; and the keys of the others."""
     found: dict[Any, list[Any]] = defaultdict(list)
     for part in parts:
         for key, row in part.items():
@@ -73,6 +73,7 @@ def _norm(values: Iterable[float]) -> float:
 
 
 def _skip(rows: list[SkipRow], share: float) -> SkipRow:
+    # Each rank's gradients are those of its own part of the batch, so the squares of their norms add up.
     s, b, total, out = (
         share * _norm(getattr(r, name) for r in rows) for name in ("skip_norm", "branch_norm", "total_norm", "out_norm")
     )

@@ -17,7 +17,7 @@ from skipgrad.writers import RowWriter
 
 
 class Recording:
-    """Of one watch.
+    """Where the rows of one watch go.
 
     Args:
         run: a run file to write (it must not exist); or one that is open, to which this watch adds its trial, and

@@ -1,8 +1,9 @@
-"""Reentrant activation checkpointing: the forward runs without a graph, and once more inside the backward.
+"""Reentrant activation checkpointing, where a part of the forward runs without a graph and again inside the backward.
 
-Only that second run can be tapped. While the first run is on, the checkpoint's own record of what to run again is found
-on the stack, and what it holds is exchanged for a `Rerun`: the same function, run under a mode that goes on counting
-where the first run stood. Nothing else of torch is touched, and the record is gone with the graph.
+Only that second run can be tapped. During the first run, the checkpoint's own record (the ``ctx`` of its autograd
+function) is found on Python's stack, and the function in it that is to be run again is exchanged for a `Rerun`: the
+same function, under a mode that goes on counting calls where the first run began. Nothing else of torch is touched,
+and the record goes with the graph.
 """
 
 from __future__ import annotations
@@ -49,15 +50,17 @@ class Counting(Protocol):
 
 @dataclass
 class Rerun:
-    """Stands in for what a reentrant checkpoint runs again.
+    """Stands in for the function that a reentrant checkpoint runs again; what it runs is called a region.
 
     Attributes:
         run: the checkpoint's own function.
-        mode: of the first run.
+        mode: the mode that counted the first run.
         counts: calls before the region, by name.
-        total: calls before the region.
-        many: calls of the region in the first run.
-        number: of the region.
+        total: calls before the region, of all names.
+        number: the number of the region in its forward, from 1.
+        arrivals: where the figures of the forward arrive.
+        device: the model's.
+        many: how many calls the region made in the first run; the second run must make as many.
     """
 
     run: Callable[..., Any]
@@ -91,7 +94,8 @@ class Rerun:
 
 
 def region_now(mode: Counting) -> Rerun | None:
-    """The outermost reentrant checkpoint whose first run this is; None when gradients are off for another reason."""
+    """The outermost reentrant checkpoint whose first run is on; None when gradients are off for another reason."""
+    # The outermost, because inner checkpoints run again as a part of it.
     found: Any = None
     frame = sys._getframe(1)
     while frame is not None:
@@ -101,7 +105,7 @@ def region_now(mode: Counting) -> Rerun | None:
     if found is None or mode.arrivals is None:
         return None
     mine = found.run_function
-    while isinstance(mine, Rerun):  # one for each watch
+    while isinstance(mine, Rerun):  # several watches have one each, inside one another
         if mine.mode is mode:
             return mine
         mine = mine.run
@@ -113,7 +117,7 @@ def region_now(mode: Counting) -> Rerun | None:
 
 
 def rerunning() -> bool:
-    """Whether this is a reentrant checkpoint's second run, whose own backward is still to come."""
+    """Whether the call comes from the second run of a reentrant checkpoint, whose own backward is still to come."""
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _BACKWARD:
@@ -123,7 +127,7 @@ def rerunning() -> bool:
 
 
 def crossing(mode: Counting) -> dict[int, str]:
-    """Gathers whose uses of x are on both sides of a reentrant checkpoint."""
+    """Gather → why it is refused, for the gathers whose uses of x are not all in one region, or all outside of any."""
     where: dict[int, set[int]] = {}
     for name, sites in mode.sites.items():
         for number, site in sites.items():

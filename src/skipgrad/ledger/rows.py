@@ -1,4 +1,4 @@
-"""From slots to records: the figures of one backward as `SkipRow`s and the layers' part of `LayerRow`s."""
+"""Turns the figures of one backward into records: `SkipRow`s, and the part of `LayerRow`s that a backward knows."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def _skip_row(
         t_part, fine_t = size_of(g[t.T_MAX], g[t.T_NORM], scale)
         finite = finite and fine_s and fine_b and fine_t
         s, b, total = math.hypot(s, s_part), math.hypot(b, b_part), math.hypot(total, t_part)
-        # Sizes first: the product of two vanishing sizes is zero even in double precision only below 1e-308.
+        # Each scale is divided by the loss's factor before the two are multiplied: in double precision their product
+        # then vanishes only below 1e-308.
         dot += g[t.DOT] * (g[t.S_MAX] / scale) * (g[t.B_MAX] / scale)
         square += share * g[t.X_SQUARE]
     arrived, fine = size_of(out[t.O_MAX], out[t.O_NORM], scale)

@@ -1,4 +1,7 @@
-"""Taps whose figures arrive as the gradient of a slot: what a compiled graph can hold."""
+"""Puts taps around calls, for compiled models: the figures arrive as the gradient of a slot.
+
+The slot is an ordinary leaf tensor and the taps are ops, so that a compiled graph can hold them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class SlotTaps:
         slots: the leaves whose gradients are the figures.
     """
 
-    failed = False
+    failed = False  # `NodeHooks` can fail for a reason of its own, slots cannot
 
     def __init__(self, plan: TapPlan, slots: Slots) -> None:
         self.plan = plan
@@ -68,10 +71,11 @@ class SlotTaps:
             return x
         zs = [self._z(gather, z, x) for gather, z in wants]
         if not torch.compiler.is_compiling() and any(z.shape != x.shape for z in zs):
-            return None  # another size than where the fork was tapped first: not the op it is taken for
+            return None  # another shape than at the fork's first use, so that this is not the call of the trace
         return Tap.apply(x, *zs)  # type: ignore[no-any-return]
 
     def _z(self, gather: int, z: int, x: Tensor) -> Tensor:
+        """The z of one use of x. The first use makes the gather, with a z for each use; later ones find theirs here."""
         if (gather, z) not in self._zs:
             if gather < 0:
                 zs = SourceGather.apply(self.slots.sources[~gather], x, self.plan.groups[~gather])
@@ -79,7 +83,7 @@ class SlotTaps:
                 zs = Gather.apply(self.slots.gather(gather), x, self.plan.specs[gather])
             for k, made in enumerate(zs):
                 self._zs[(gather, k)] = made
-        # Taken out at its use: whatever stayed here would leave a compiled graph as one of its results.
+        # Taken out here because whatever stayed in the dictionary would become a result of the compiled graph.
         return self._zs.pop((gather, z))
 
     def _out(self, row: int, y: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ class Slots:
     Args:
         arrivals: where their gradients go.
         device: of the model.
-        fixed: tell the compiler that a leaf's size is no size of the batch, even where the two are the same.
+        fixed: tells the compiler that a leaf's size never changes. Where it happens to equal the size of the batch, the
+            compiler would else take the two for one size.
     """
 
     def __init__(self, arrivals: Arrivals, device: torch.device, *, fixed: bool = False) -> None:

@@ -13,7 +13,7 @@ from skipgrad.finder import Found
 from skipgrad.finder.trace import Node
 from skipgrad.ledger.statistics import Spec
 
-_COPIES = ("clone", "contiguous")  # of a concatenation, a concatenation
+_COPIES = ("clone", "contiguous")  # a copy of a concatenation is taken apart like the concatenation
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Group:
-    """Sources that are measured together, as slices of the gradients of what holds them side by side.
+    """Sources that stand side by side in one tensor, and are measured together as slices of that tensor's gradients.
 
     Attributes:
-        spec: as a gather's.
+        spec: what each use of that tensor is; as of a gather.
         dim: the dimension they stand side by side along.
         widths: their sizes along it, in the order in which they stand.
     """
@@ -47,7 +47,7 @@ class Group:
 
     @property
     def many(self) -> int:
-        """How many they are."""
+        """How many sources the group has."""
         return len(self.widths)
 
 

@@ -1,8 +1,8 @@
-"""What is kept of a gradient: rows of figures, from the tensors that arrive in a backward.
+"""Turns the tensors that arrive in a backward into rows of figures.
 
-Figures are kept as a scale m and the norm of the tensor divided by m, because the square of a vanishing gradient
-(1e-25) is zero in float32. On a CPU a row is a list of numbers; elsewhere, and in a compiled graph, looking at a number
-would stop the device, and a row is a tensor.
+A norm is kept as two figures, a scale m and the norm of the tensor divided by m, because the square of a vanishing
+gradient (1e-25) is zero in float32. On a CPU a row is a list of numbers. On other devices and in a compiled graph it is
+a tensor, because reading a number would stop the device.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ GATHER_WIDTH = 11
 O_MAX, O_NORM, F_SQUARE, O_SEEN = range(4)
 OUT_WIDTH = 4
 
-# (role "S" or "B", None) for a use of x itself, or (role, (dim, size in all, first, length)) for the merge's own
-# output, of which the slice is meant.
+# Per use: (role "S" or "B", None) for a use of x itself; or (role, (dim, size in all, first, length)) where the
+# gradient is that of the merge's own output, and only this slice of it counts.
 Spec = tuple[tuple[str, tuple[int, int, int, int] | None], ...]
 Row = list[float] | Tensor
 Square = float | Tensor
-# Of x and of F, for their size in the forward: 65,536 elements of a larger tensor.
+# The sizes of x and F are read from a sample: of a larger tensor 65,536 elements, in so many blocks.
 BLOCKS = 4096
 
 
@@ -46,7 +46,7 @@ def gathered(
     b = total_of(grads, spec, "B", wide)
     if s is not None and b is not None:
         quick = pair(s, b)
-        if quick is not None:
+        if quick is not None:  # the sizes were in a safe range, so that every scale m is 1
             s_norm, b_norm, t_norm, dot = quick
             return [1, s_norm, 1, b_norm, 1, t_norm, dot, float(x_square), 1, 1, 1]
     some = s if s is not None else b
@@ -104,6 +104,7 @@ def mean_square(x: Tensor, wide: torch.dtype) -> float | Tensor:
 
 def total_of(grads: tuple[Tensor | None, ...], spec: Spec, role: str, wide: torch.dtype) -> Tensor | None:
     """The sum of the gradients of one role, S or B; None when none came."""
+    # In the order of the uses and not of arrival, so that the sum is the same to the bit in every run.
     total: Tensor | None = None
     for grad, (kind, part) in zip(grads, spec, strict=True):
         if grad is None or kind != role:

@@ -1,4 +1,4 @@
-"""From what backwards bring to the rows of a step: when it is over, and what it did to the weights."""
+"""Makes the rows of a step from what backwards bring; knows when a step is over and what it did to the weights."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Steps:
     """Counts forwards, backwards and steps, and reads the figures of each.
 
     Args:
-        optimizer: whose steps are counted; without one a step is a backward.
-        every: measures each so many steps.
+        optimizer: the optimizer whose steps are counted; without one every backward is a step.
+        every: one step in so many is measured.
         kept: takes the rows.
-        note: takes what could not be measured.
-        ended: called when steps are over and their rows are there.
+        note: takes a sentence on what could not be measured.
+        ended: called when steps are over and their rows are in `kept`.
 
     Attributes:
-        number: of the step that is going on.
-        forwards: how many there were.
-        waiting: forwards since the last step.
-        scaler: the ``GradScaler`` the loss is multiplied by, if named.
+        number: the number of the step that is going on.
+        forwards: how many forwards there were.
+        waiting: the arrivals of the forwards since the last step.
+        scaler: the ``GradScaler`` that multiplies the loss, if the user named one.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class Steps:
             ]
 
     def before_forward(self) -> None:
-        """A forward of its own (not one inside a backward) is to come: what went before it is over."""
+        """Called before a forward that is not inside a backward: whatever went before it is over."""
+        # In this order: the figures of a step that the scaler left out must be read before that step is closed.
         self.flush()
         self._skipped_step()
 
@@ -118,6 +119,7 @@ class Steps:
             return  # the rest of it is still to come
         taken = [(number, a) for a in self._inbox for number in a.parts]
         self._inbox.clear()
+        # By backward, then by forward, as `micro` counts them; the inbox is in the order in which gradients arrived.
         taken.sort(key=lambda t: (t[0], t[1].number))
         for k, (number, arrivals) in enumerate(taken):
             rows = arrivals.taken(number)
@@ -130,6 +132,7 @@ class Steps:
             self._kept.add_sources(sources)
             for name, reason in (figures.missing | without).items():
                 self._note(f"{name}: not measured: {reason}")
+            # Reversed, so that a layer that is called several times keeps the depth of its first call.
             depths = {name.split("#")[0]: depth for name, depth, _ in reversed(plan.layers)}
             for layer, (size, finite) in figures.layers.items():
                 _, before, fine = self._arrived.get(layer, (0, 0.0, True))
@@ -145,7 +148,10 @@ class Steps:
             self._ended()
 
     def _skipped_step(self) -> None:
-        """Closes a step that the scaler did not let the optimizer take; nothing but its factor tells."""
+        """Closes a step that the scaler did not let the optimizer take.
+
+        No hook of the optimizer runs then; the only sign is that the scaler's factor has fallen.
+        """
         if self.scaler is None:
             return
         scale = float(self.scaler.get_scale())
@@ -209,7 +215,7 @@ class Steps:
 
     # -- the end -----------------------------------------------------------------------------------
     def end(self) -> None:
-        """The watch ends: the last figures are read, and the optimizer is as it was."""
+        """Ends the watch: reads the last figures and takes the hooks off the optimizer."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

@@ -23,7 +23,7 @@ from skipgrad.ledger.statistics import Row, Spec, Square, arrived, gathered, mea
 
 
 class Tap(Function):
-    """x, handed on; its gradient goes to x and, by reference, to every z."""
+    """Hands x on unchanged. Backward: the gradient goes to x and, by reference, to every z."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *zs: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Tap(Function):
 
 
 class Gather(Function):
-    """Makes one z per use of x; backward: their gradients → statistics of S, B and S+B."""
+    """Makes one z for each use of x. Backward: statistics of S, B and S+B, made of their gradients, go to the slot."""
 
     @staticmethod
     def forward(ctx: Any, slot: Tensor, x: Tensor, spec: Spec) -> tuple[Tensor, ...]:
@@ -45,6 +45,7 @@ class Gather(Function):
         ctx.spec = spec
         ctx.wide = slot.dtype
         ctx.x_square = mean_square(x, slot.dtype)
+        # Strides of zero: a z needs the shape that its gradient will have, but no memory for values.
         return tuple(x.new_empty_strided(_shape(x, part), (0,) * x.dim()) for _, part in spec)
 
     @staticmethod
@@ -55,7 +56,7 @@ class Gather(Function):
 
 
 class Out(Function):
-    """y, handed on; backward: gradient → its size, as the gradient of the slot. Carries F's mean square along."""
+    """Hands y on unchanged. Backward: the size of the gradient becomes the slot's gradient, with F's mean square."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, slot: Tensor, f_square: Square | None) -> Tensor:

@@ -1,7 +1,7 @@
-"""What the optimizer's step did to the weights of each layer: read before it, compared after it.
+"""What the optimizer's step did to the weights of each layer: they are read before it and compared after it.
 
-All weights of one device are read with a handful of calls, and their figures fetched in one transfer. What is
-counted is counted as the square of the norm of a row of zeros and ones: such a row is the fastest thing to compare.
+All weights of one device are read with a handful of calls, and their figures fetched in one transfer. Elements are
+counted by the norm of a row of zeros and ones, whose square is the number of ones, because that is the fastest.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ class WeightStats:
     finite: bool
 
 
-# Copying and comparing every weight of a big net would cost more than its step: 16,384 stand for a larger one.
+# Copying and comparing every weight of a big net would cost more than its step, so that 16,384 elements (these blocks
+# of `NEIGHBOURS` each) stand for a larger weight.
 BLOCKS = 1024
-# A large weight's norm is that of its sample times what the two differed by so many readings ago at most.
+# The norm of a large weight is taken as its sample's times the ratio of the two, which is measured anew after this many
+# readings.
 RENEWED = 100
 
 
@@ -66,7 +68,7 @@ class _Group:
     zeros: bool = False  # there were gradients that are zero
 
     def row(self, number: int) -> tuple[Tensor, list[Tensor]]:
-        """Row 0, of weights, or row 1, of gradients; and its part for each weight."""
+        """A row (0 is the weights', 1 the gradients'), and its part for each weight as a view."""
         if not self.rows:
             sizes = [w.sampled for w in self.weights]
             self.rows = [torch.empty(sum(sizes), dtype=self.wide, device=self.device) for _ in range(2)]
@@ -88,7 +90,7 @@ class WeightWatch:
         layers: names of the weights of each layer.
         named: its parameters by name, where those it has just now are not those the optimizer steps.
 
-    Of a weight that is spread over several processes, the part that is here is what is followed.
+    Of a weight that is spread over several processes, only this process's part is followed.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class WeightWatch:
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Takes down the weights, for `moved` to compare with."""
+        """Copies the weights (of large ones a sample), for `moved` to compare with."""
         self._norms = self._weight_norms(keep=True)
 
     @torch.no_grad()
@@ -134,7 +136,7 @@ class WeightWatch:
             whole = [g for _, _, g in found]
             row, parts = group.row(1)
             if len(found) < len(group.weights):
-                row.zero_()
+                row.zero_()  # a weight without a gradient counts, in `moved`, as one whose gradient is zero
             group.graded = True
             _torch._foreach_copy_([parts[k] for _, k, _ in found], [sample(g, BLOCKS) for g in whole])
             sizes = _torch._foreach_norm(whole, 2, group.wide)
@@ -178,10 +180,11 @@ class WeightWatch:
             sizes = torch.stack(_torch._foreach_norm(parts)).tolist()
             for k, w in enumerate(group.weights):
                 size = sizes[k] if SAFE[0] < sizes[k] < SAFE[1] else norm_of([parts[k]])[0]
+                # The sum of squares over the sample stands for that over all elements, so the norm grows by the root.
                 moves[w.layer] = math.hypot(moves[w.layer], size * (w.many / max(1, w.sampled)) ** 0.5)
                 looked[w.layer] += w.sampled
             if group.graded:
-                row.eq_(0)
+                row.eq_(0)  # from here on: 1 where the weight has not moved
                 unmoved = _counted(row, parts)
                 if unmoved and group.zeros:
                     row.mul_(group.row(1)[0])
@@ -222,9 +225,9 @@ class WeightWatch:
 
 
 def _counted(row: Tensor, parts: list[Tensor]) -> list[Tensor]:
-    """The root of the number of ones in each part of a row of zeros and ones; nothing where there are none at all.
+    """For each part of a row of zeros and ones, the root of the number of ones; an empty list where the row has none.
 
-    Off a CPU it is not looked at, as that would stop the device.
+    Whether it has none is asked on a CPU only, as reading the answer would stop another device.
     """
     if row.device.type == "cpu" and not float(row.sum()):
         return []
@@ -238,7 +241,7 @@ def _local(t: Tensor) -> Tensor:
 
 
 def _grad(p: Tensor) -> Tensor | None:
-    """The gradient of a weight, laid out in memory as the weight is."""
+    """The gradient of a weight, in the weight's own memory layout, so that `sample` takes the same elements of both."""
     grad = p.grad
     if grad is None:
         return None

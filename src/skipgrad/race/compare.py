@@ -1,4 +1,4 @@
-"""What a cure did to its patient, judged seed by seed. Pure arithmetic on losses."""
+"""Judges, seed by seed, what a cure did to its patient. Pure arithmetic on losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skipgrad.train.results import TrialResult
 
 HELPED_BELOW = 0.9
 WORSE_ABOVE = 1.1
-# One best loss is lower than the other by a clear margin when this share of the whole fall lies between them.
+# Two best losses differ by a clear margin when their distance is at least this share of the whole fall of the loss.
 CLEAR_MARGIN = 0.1
 
 
@@ -27,9 +27,11 @@ class SeedVerdict:
         seed: the seed.
         steps: steps to the patient's best smoothed loss, cured / patient; None when the cure never reached it.
         seconds: the same in seconds of training.
-        weight: what the verdict goes by, below 1 is better: ``steps`` where reached. 0 where the patient diverged
-            or its best loss is higher by a clear margin, infinite where that holds of the cure. Where the cure
-            just missed it, the steps it took to its own best loss over those the patient took to that, at least 1.
+        weight: the number that the verdict is made from; below 1 the cure is better. It is 0 where the patient diverged
+            or its best loss is higher by a clear margin; infinite where the cure diverged, or its best loss is higher
+            by a clear margin. Else it is ``steps`` where the cure reached the patient's best loss. Where the cure just
+            missed that, it is the steps the cure took to its own best loss, over those the patient took to the same
+            loss; at least 1.
         patient_best: lowest smoothed loss of the patient.
         best: lowest smoothed loss of the cure.
         patient_trains: whether the patient's loss fell by more than its noise (`trains`).
@@ -54,13 +56,13 @@ def compare(patient: Sequence[TrialResult], cure: Sequence[TrialResult], remedy:
     ``"helped"``: the median over seeds is below .9 and every seed is below 1. ``"worse"``: every seed is above 1.1.
     Else ``"no change"``. A seed counts as in `SeedVerdict.weight`.
 
-    A patient does not train when its loss falls on fewer than half of the seeds (`trains`). Its best loss is then
-    one by chance, so no ratio of steps or seconds to it is given; and only a cure that itself trains has helped.
+    A patient does not train when its loss falls on fewer than half of the seeds (`trains`). Its best loss is then a
+    matter of chance, so no ratio of steps or seconds is given; and only a cure that itself trains has helped.
 
     Args:
         patient: the patient's trials, one a seed.
-        cure: the cure's.
-        remedy: its name.
+        cure: the cure's trials, one a seed.
+        remedy: the cure's name.
 
     Raises:
         BadInput: when no seed was run on both.
@@ -138,6 +140,8 @@ def _judge(patient: TrialResult, cure: TrialResult) -> SeedVerdict:
 def _weight(
     patient: TrialResult, cure: TrialResult, steps: float | None, own_at: int, own: float, target: float
 ) -> float:
+    # The order matters: who diverged is settled first, then who is clearly lower, and only then who was faster. A cure
+    # that is quick to a loss it then stays far above has not won.
     if cure.diverged or not math.isfinite(own):
         return 1.0 if patient.diverged else math.inf
     if patient.diverged or not math.isfinite(target):
@@ -153,7 +157,7 @@ def _weight(
 
 
 def _middle(values: list[float | None]) -> float | None:
-    """The median with never as infinity; None unless most seeds have a figure."""
+    """The median, in which None counts as infinity ("never reached"); None unless most seeds have a figure."""
     if 2 * sum(v is not None for v in values) <= len(values):
         return None
     return median(math.inf if v is None else v for v in values)

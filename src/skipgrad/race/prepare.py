@@ -1,4 +1,4 @@
-"""From the name of a remedy to what prepares a fresh model with it."""
+"""Makes, from the name of a remedy, the function that applies it to a fresh model."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def prepare_with(
     device: str = "cpu",
     graph: SkipGraph | None = None,
 ) -> Prepare:
-    """What applies the remedy ``name`` to a fresh model of ``workload``.
+    """The function that applies the remedy ``name`` to a fresh model of ``workload``.
 
-    The skips are those of the first model it is called with (or ``graph``): every model the workload builds has the
-    same. A remedy that needs figures gets them from one forward and backward over one batch under a ledger, which
-    leaves gradients, buffers and random states as they were.
+    Every model that the workload builds has the same skips, so they are found once, in the first model the function is
+    called with (or taken from ``graph``). A remedy that needs figures gets them from one forward and backward over one
+    batch under a ledger, which leaves gradients, buffers and random states as they were.
 
     Args:
-        name: the remedy's.
+        name: the name of the remedy.
         workload: where the example and the batch come from.
-        device: where the models are.
+        device: the device the models are on.
         graph: the skips, if they are known already.
 
     Returns:
@@ -72,10 +72,10 @@ def measure_once(
     device: str = "cpu",
     seed: int = 0,
 ) -> Measurements:
-    """The ledger of one forward and backward over the first batch of ``seed``; the model is left as it was.
+    """What a ledger measures in one forward and backward over the first batch of ``seed``; the model is left as it was.
 
-    It runs without autocast whatever the training's number format is: the shares of skip and branch are the same, and
-    nothing underflows.
+    There is no autocast, whatever number format the training has: the shares of skip and branch are the same without,
+    and nothing underflows.
     """
     place = torch.device(device)
     batch = next(workload.batches(seed)).to(place)

@@ -76,10 +76,10 @@ def race(
 ) -> RaceResult:
     """Runs the patient and each cure with the same steps, the same rates and the same seeds.
 
-    First every rate on the first seed; then each contestant's best rate (lowest best smoothed loss; a trial that
-    diverged counts as infinite; the lowest rate when all diverged) on the other seeds. Within a round the
-    contestants take turns, so that a machine that slows down hits all alike. A short warm-up trial is thrown away
-    first, as a process's first run is slower.
+    First every rate is tried on the first seed. Then each contestant runs at its best rate on the other seeds; the best
+    rate is the one with the lowest best smoothed loss, where a trial that diverged counts as infinite, and the lowest
+    rate when all diverged. In each round the contestants take turns, so that a machine that slows down hits all alike.
+    A short warm-up trial is thrown away first, as a process's first run is slower.
 
     Args:
         workload: model, data and loss.
@@ -90,13 +90,13 @@ def race(
         on_event: called with `Started`, `Stepped`, `Finished`, `Dropped` and `Noted`, as they happen. After a
             KeyboardInterrupt the running trial is still reported as finished, ``"interrupted"``.
         first_trial_id: number of the first trial.
-        threads: as in `train_trial`; chosen on a trial that is thrown away.
+        threads: as in `train_trial`; their number is chosen on a trial that is thrown away.
 
     Returns:
         All trials; cures that refused or failed are in ``dropped`` with their reason.
 
     Raises:
-        BadInput: for no rates or no seeds, or one named twice.
+        BadInput: there are no rates or no seeds, or one is named twice.
         SkipgradError: what the patient's own trials raise.
         KeyboardInterrupt: passed through.
     """
@@ -134,6 +134,7 @@ class _Race:
         short = replace(
             self._settings, steps=min(WARM_UP_STEPS, self._settings.steps), lr=rates[0], seed=seeds[0], warmup=0.0
         )
+        # Settled before the race, so that all contestants run with one number of threads.
         settle(self._workload, replace(self._settings, lr=rates[0], seed=seeds[0]), self._threads)
         train_trial(self._workload, short, threads=self._threads)
         for rate in rates:
@@ -163,7 +164,7 @@ class _Race:
                 self._results[name].append(self._trial(name, replace(self._settings, lr=rate, seed=seed)))
             except SkipgradError as error:
                 if name is None:
-                    raise
+                    raise  # without the patient there is nothing to compare a cure with
                 self._dropped[name] = _why(error)
                 self._tell(Dropped(name, self._dropped[name]))
 

@@ -1,4 +1,4 @@
-"""The run file of a job that races: begun with what is known, written as it happens, ended whatever happens."""
+"""The run file of a job that races: made at the start, written as things happen, and closed however the job ends."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ Progress = Callable[[str, int, int, str], Any]
 
 @contextmanager
 def run_file(path: Path, meta: dict[str, Any]) -> Iterator[RunWriter]:
-    """A new run file for the time of a job; it says how the job ended, and a Ctrl-C says where it lies.
+    """A new run file, open for the time of a job. How the job ended is written into it.
+
+    A KeyboardInterrupt that passes through gets a note that says where the file is.
 
     Args:
         path: of the file, which must not exist.
-        meta: `Run.meta`; versions, the time it was started and the state are added.
+        meta: `Run.meta`; versions, the time of the start and the state are added.
 
     Raises:
-        OutputError: it exists, or cannot be written.
+        OutputError: the file exists, or cannot be written.
     """
     known = {**meta, "versions": versions(), "state": "running", "started": time.strftime("%Y-%m-%d %H:%M:%S")}
     with RunWriter.create(path, known) as file:
@@ -48,7 +50,7 @@ def run_file(path: Path, meta: dict[str, Any]) -> Iterator[RunWriter]:
 
 
 class RaceRecord:
-    """Writes what a race tells into a run file, and tells how far it is; pass it as ``on_event``.
+    """Writes the events of a race into a run file, and reports progress; pass it to `race` as ``on_event``.
 
     Args:
         file: the run file.
@@ -89,7 +91,7 @@ class RaceRecord:
 
 
 def versions() -> dict[str, str]:
-    """Of skipgrad, Python, torch, and the libraries that models and data come from, where installed."""
+    """The versions of skipgrad, Python, torch, and those libraries of models and data that are installed."""
     out = {"skipgrad": __version__, "python": platform.python_version(), "torch": torch.__version__}
     for name in sorted({entry.package for _, entry in (*LIBRARIES.items(), *DATA.items())} - {""}):
         try:

@@ -1,4 +1,4 @@
-"""What a race hands back. Plain data."""
+"""The result of a race, as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses as they are compared: a running mean, its best value, its first crossing of a target."""
+"""Makes losses comparable: their running mean, its lowest value, and the step at which it first reaches a target."""
 
 from __future__ import annotations
 
@@ -42,32 +42,34 @@ def first_at(result: TrialResult, target: float) -> int | None:
     return None
 
 
-# A fall counts from so many standard deviations of the difference of two smoothed losses on. Four, not two, because the
-# best one is the lowest of some twenty windows that do not overlap.
+# A loss has fallen when two smoothed losses differ by at least so many standard deviations of such a difference. Four,
+# not two, because the best loss is the lowest of some twenty windows that do not overlap.
 DEVIATIONS = 4.0
-# A smaller share of the first loss reads as the same loss, however quiet the curve is (training on one batch).
+# A fall by a smaller share of the first loss is none, however quiet the curve is (as in training on one batch).
 SMALLEST_FALL = 1e-3
-# Fewer losses than these give no spread to go by.
+# With fewer losses than these their spread cannot be told.
 FEWEST = 10
 
 
 def noise(losses: Sequence[float]) -> float:
-    """Standard deviation of one loss about its trend: median size of the second differences, in units of a normal's.
+    """The standard deviation of a single loss about its trend; 0 for fewer than three losses.
 
-    Second differences know neither level nor slope, so a curve that falls steeply and quietly has next to no noise; the
-    median does not see a spike. Losses that are not finite are left out; 0 for fewer than three.
+    It is the median size of the second differences, divided by what that is for normal noise of deviation 1. Second
+    differences contain neither level nor slope, so that a curve which falls steeply but quietly has next to no noise;
+    and a spike does not move a median. Losses that are not finite are left out.
     """
     kept = [v for v in losses if math.isfinite(v)]
     bends = [abs(b - a) for a, b in pairwise(b - a for a, b in pairwise(kept))]
+    # a − 2b + c has √6 times the deviation of each; half of a normal's values are within 0.6745 deviations of its mean.
     return median(bends) / (0.6745 * math.sqrt(6)) if bends else 0.0
 
 
 def trains(result: TrialResult) -> bool:
-    """Whether the loss ever fell, by more than its noise: the best smoothed loss against the first.
+    """Whether the loss ever fell by more than its noise, from the first smoothed loss to the best one.
 
-    The noise is that of the first two windows or that of the whole trial, the larger one: a loss may be restless at
-    first and quiet on the plateau, or the other way round. One that falls and comes back has trained; one that only
-    rose, or ended before its first window was full, has not.
+    The noise is taken over the first two windows and over the whole trial, and the larger of the two counts: a loss may
+    be restless at first and quiet on the plateau, or the other way round. A loss that falls and comes back has trained;
+    one that only rose, or ended before its first window was full, has not.
     """
     values = smoothed(result)
     if not values:
@@ -88,5 +90,5 @@ def final_loss(result: TrialResult) -> float:
 
 
 def score(result: TrialResult) -> float:
-    """What rates are chosen by: the lowest smoothed loss, infinite for a trial that diverged."""
+    """The number by which the best rate is chosen, lowest first: the best smoothed loss, infinite after divergence."""
     return math.inf if result.diverged else best_smoothed(result)[1]

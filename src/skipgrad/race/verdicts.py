@@ -1,4 +1,4 @@
-"""From a race to its cures' records."""
+"""Turns the result of a race into one `Cure` record for each cure."""
 
 from __future__ import annotations
 

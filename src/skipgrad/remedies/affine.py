@@ -1,4 +1,4 @@
-"""Which parameters of a module scale its output: multiply them by f, and the output is multiplied by f."""
+"""Finds the parameters that scale a module's output: when they are multiplied by f, so is the output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCALE_NAMES = r"(gamma|alpha|scale|layer_scale|res_?scale|res_?weight|skip_?gain
 
 
 def affine(module: nn.Module, ends: int = 1) -> tuple[tuple[tuple[nn.Module, str], ...], str]:
-    """The parameters of ``module`` that scale its output, as (owner, attribute), or none and the reason.
+    """The parameters of ``module`` that scale its output, as (owner, attribute); or no parameters, and the reason why.
 
     Args:
         module: the last weighted module of a branch.
@@ -63,7 +63,10 @@ def affine(module: nn.Module, ends: int = 1) -> tuple[tuple[tuple[nn.Module, str
 
 
 def _scales(module: nn.Module, names: tuple[str, ...]) -> bool:
-    """Tries it on copies of the module: output at 0, 1 and 2 times the parameters, on whatever input it takes."""
+    """Tries out whether some parameters scale the output: on a copy, with 0, 1 and 2 times their values.
+
+    Inputs of several shapes are tried, as the module does not say which it takes.
+    """
     try:
         trial = copy.deepcopy(module).eval()
     except Exception:  # noqa: BLE001  a module that cannot be copied is one we do not know
@@ -73,7 +76,7 @@ def _scales(module: nn.Module, names: tuple[str, ...]) -> bool:
         return False
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        # Off any value at which the question has no answer, such as zeros.
+        # Random values, because at some, such as zeros, the output says nothing.
         for n in names:
             p = getattr(trial, n)
             p.copy_(torch.rand(p.shape, generator=generator).to(p) + 0.5)

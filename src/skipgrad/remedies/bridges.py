@@ -15,7 +15,7 @@ REGISTERED = "skipgrad_shortcuts"
 class Shortcuts(nn.ModuleDict):
     """The learned shortcuts of a model.
 
-    It returns what it is given, so that it may hang in an `nn.Sequential`, which runs all its children.
+    Its forward returns what it is given, because an `nn.Sequential` that owns it runs all its children.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -23,9 +23,10 @@ class Shortcuts(nn.ModuleDict):
 
 
 class Bridge:
-    """Adds shortcut(x) to what ``last`` returns, x being what ``first`` was called with.
+    """Adds shortcut(x) to what module ``last`` returns, where x is what module ``first`` was called with.
 
-    Its methods are the hooks, so that a deep copy of the model gets a bridge (and a shortcut) of its own.
+    Its methods are the hooks and no closures are, so that a deep copy of the model gets a bridge (and a shortcut) of
+    its own.
 
     Args:
         first: path of the module whose input is kept.
@@ -35,12 +36,12 @@ class Bridge:
 
     def __init__(self, first: str, last: str, shortcut: nn.Module | None) -> None:
         self.first, self.last, self.shortcut = first, last, shortcut
-        # A compiled graph guards on this, so that undo reaches it.
+        # Undo sets it to False. Compiled code does not notice that hooks are gone, but it guards on this attribute.
         self.open = True
         self._x: torch.Tensor | None = None
 
     def keep(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of ``first``."""
+        """Forward pre-hook of ``first``: keeps x."""
         if not self.open:
             return
         x = args[0] if args else next(iter(kwargs.values()), None)
@@ -51,11 +52,11 @@ class Bridge:
                 received=f"{type(x).__name__} as its input, not a tensor",
                 todo="undo add-skips, or leave this place out",
             )
-        # One slot, not a stack: what a forward that raised left behind is overwritten by the next.
+        # One slot and not a stack, so that what a forward that raised has left here is overwritten by the next one.
         self._x = x
 
     def add(self, _module: nn.Module, _args: Any, out: Any) -> Any:
-        """Forward hook of ``last``."""
+        """Forward hook of ``last``: returns its output with shortcut(x) added."""
         if not self.open:
             return out
         x, self._x = self._x, None
@@ -82,7 +83,7 @@ class Bridge:
         return out + side
 
     def clear(self, *_: Any) -> None:
-        """Forward hook of the model, run after an exception too: no tensor outlives the call."""
+        """Forward hook of the model, run after an exception too: lets go of x, so that no tensor outlives the call."""
         self._x = None
 
 
@@ -98,7 +99,7 @@ def mark(module: nn.Module) -> None:
 
 
 def unmark(module: nn.Module) -> None:
-    """Gives it back the class it had."""
+    """Gives a module back the class it had before `mark`."""
     module.__class__ = type(module).__dict__["skipgrad_of"]
 
 

@@ -1,4 +1,4 @@
-"""What an applied remedy is verified by: inputs of the model, measurements, a loss. Each is optional."""
+"""What an applied remedy can be verified with: inputs of the model, measurements, a loss. Each is optional."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Evidence:
 
     @classmethod
     def of(cls, given: Any) -> Evidence:
-        """Evidence as it is; anything else is an example of the model's inputs."""
+        """Makes an `Evidence` of what a caller passed: anything that is none is taken as an example of the inputs."""
         return given if isinstance(given, Evidence) else cls(given)
 
     @property

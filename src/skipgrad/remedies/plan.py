@@ -41,14 +41,14 @@ class Plan:
     bind: Callable[[Plan, nn.Module], Applied] = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
 
     def apply(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Applied:
-        """Does it, all or nothing.
+        """Carries the plan out, all of it or nothing.
 
         Args:
             model: the model the graph was found in; may be wrapped by `torch.compile` or DDP.
             optimizer: needed by gradient edits; may be given later, to `Applied.attach`.
 
         Raises:
-            RemedyRefused: it is applied already, or nothing of it fits this model.
+            RemedyRefused: the remedy is applied already, or nothing of the plan fits this model.
         """
         applied = self.bind(self, model)
         applied.start(optimizer)
@@ -68,7 +68,8 @@ class _Entry:
     touched: frozenset[str]
 
 
-# Which edits are in force on which model: the only state outside an Applied.
+# Which edits are in force on which model, in the order they were made. The only state outside an `Applied`: an edit has
+# to know of later ones on the same parameters, or undoing it would put back values from before those.
 _IN_FORCE: weakref.WeakKeyDictionary[nn.Module, list[_Entry]] = weakref.WeakKeyDictionary()
 
 
@@ -99,11 +100,11 @@ class Applied(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What did not go as planned."""
+        """Sentences on what did not go as planned."""
         return ()
 
     @abstractmethod
-    def _do(self) -> None: ...
+    def _do(self) -> None: ...  # makes the edit
 
     @abstractmethod
     def _revert(self) -> None:
@@ -121,11 +122,11 @@ class Applied(ABC):
     def _verify(self, evidence: Evidence) -> Verification: ...
 
     def touched(self) -> frozenset[str]:
-        """Names of the parameters whose values it has set."""
+        """Names of the parameters whose values the edit has set."""
         return frozenset()
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Applied:
-        """Tells it the optimizer, where that was built after `apply`; nothing to do for most model edits."""
+        """Gives the edit an optimizer that was built after `apply`. Most model edits have nothing to do with it."""
         return self
 
     def start(self, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -150,7 +151,7 @@ class Applied(ABC):
         entries.append(self._entry)
 
     def undo(self) -> None:
-        """Takes the edit back: what it set is bitwise what it was, no hook and no parameter of it remains.
+        """Takes the edit back: values it set are bitwise what they were, and no hook or parameter of it remains.
 
         Values that training changed elsewhere are kept.
 
@@ -200,14 +201,14 @@ class Remedy(ABC):
 
     @abstractmethod
     def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:
-        """What it would do.
+        """What the remedy would do to a model.
 
         Args:
             graph: the model's skips, as `skipgrad.find` returns them.
             measured: `Measurements`, or anything with ``.measurements()`` such as a ledger.
 
         Raises:
-            RemedyRefused: it does not apply; the message is the reason.
+            RemedyRefused: the remedy does not apply; the message is the reason.
             MeasureError: it needs measurements that are not there.
         """
 
@@ -219,13 +220,13 @@ class Remedy(ABC):
         measured: Any = None,
         measure: Callable[[nn.Module], Any] | None = None,
     ) -> Applied:
-        """Plans and applies it; afterwards build the optimizer and call ``attach(optimizer)``.
+        """Plans the remedy and applies it; afterwards build the optimizer and call ``attach(optimizer)``.
 
         Args:
             model: edited in place.
             graph: its skips.
             measured: measurements of the untreated model.
-            measure: runs a forward and a backward and returns measurements, for a remedy that goes by several in turn.
+            measure: runs a forward and a backward and returns measurements; for a remedy that measures several times.
 
         Raises:
             RemedyRefused: it does not apply; the model is as it was.

@@ -1,4 +1,4 @@
-"""Edits of parameters' gradients by the measured skip gradient, just before the optimizer's step."""
+"""Edits the gradients of parameters, by the measured skip gradients, just before the optimizer's step."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.plan import Applied, Plan
 from skipgrad.remedies.records import Checked, Left, Verification
 
-LOWEST, HIGHEST = 0.1, 10.0
-DECAY = 0.9
+LOWEST, HIGHEST = 0.1, 10.0  # bounds of a factor
+DECAY = 0.9  # of the running mean of ‖S‖, per step
 
 
 class Rule(Protocol):
-    """Turns running skip-gradient norms into factors."""
+    """Turns running means of skip-gradient norms into the factors of branch gradients."""
 
     def __call__(self, norms: Mapping[str, float], grads: Callable[[str], float]) -> dict[str, float]:
         """Factors by skip.
@@ -39,9 +39,10 @@ class Rule(Protocol):
 
 
 def modules_by_skip(graph: SkipGraph) -> tuple[dict[str, tuple[str, ...]], tuple[Left, ...]]:
-    """Which modules belong to which skip's branches: each to its innermost skip, and to one only.
+    """Skip → the modules on its branches, and the skips that have none. Each module belongs to its innermost skip only.
 
-    A module on the branches of two skips of which neither is inside the other belongs to none.
+    A module on the branches of two skips, neither of which is inside the other, belongs to no skip: two factors would
+    be wanted for it.
     """
     holders: dict[str, list[Skip]] = {}
     for skip in graph.skips:
@@ -73,11 +74,11 @@ def _inside(inner: Skip, outer: Skip) -> bool:
 class Steering(Applied):
     """Multiplies the gradients of each branch's parameters by a factor computed from the measured skip gradient.
 
-    Only `.grad` of branch parameters is changed, after the backward: what flows upstream is exact. In force from
-    `attach(optimizer)` on.
+    Only the `.grad` of branch parameters is changed, and only after the backward, so that the gradient that flows on
+    upstream is exact. It is in force from `attach(optimizer)` on.
 
     Attributes:
-        factors: of the last step, by skip.
+        factors: skip → the factor in the last step.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Steering(Applied):
             )
 
     def _assign(self, modules: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, list[nn.Parameter]], list[Left]]:
-        """Parameters by skip, without those that a module elsewhere holds too (tied weights)."""
+        """Skip → the parameters of its branches, without those that another module holds too (tied weights)."""
         holders: dict[int, list[int]] = {}
         for module in self.model.modules():
             for p in module.parameters(recurse=False):
@@ -120,6 +121,7 @@ class Steering(Applied):
         for name, paths in modules.items():
             for path in paths:
                 module = locate(self.model, path, f"applying {self.plan.remedy}")
+                # Its output projection is a submodule that is never called, so no path of the graph names it.
                 deep = isinstance(module, nn.MultiheadAttention)
                 own = [p for p in module.parameters(recurse=deep) if p.requires_grad]
                 alone = [p for p in own if len(holders[id(p)]) == 1]
@@ -131,21 +133,21 @@ class Steering(Applied):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Steps in which gradients were left as they were, and why."""
+        """How many steps left gradients as they were, and why."""
         return tuple(f"{n} × {text}" for text, n in self._troubles.items())
 
     def _do(self) -> None:
-        """Nothing before there is an optimizer."""
+        """Does nothing: the edit begins when there is an optimizer."""
 
     def attach(self, optimizer: torch.optim.Optimizer, ledger: Any = None) -> Steering:
         """Starts measuring, and steers from the optimizer's next step on.
 
         Args:
             optimizer: its ``step`` is preceded by the edit.
-            ledger: one that is open on the model already, instead of one of its own.
+            ledger: a ledger that is open on the model already, to be used in place of one of its own.
 
         Raises:
-            RemedyRefused: it has an optimizer already.
+            RemedyRefused: the edit has an optimizer already, or was undone.
         """
         if self._optimizer is not None or self._undone:
             raise RemedyRefused(
@@ -170,7 +172,7 @@ class Steering(Applied):
         self._stack.close()
 
     def _norms(self) -> dict[str, float]:
-        """‖S‖ by skip of the backwards since the last step: root of the mean square over micro-batches."""
+        """Skip → ‖S‖ since the last step; over several micro-batches the root of the mean square."""
         new: list[SkipRow] = self._feed.take().skips
         squares: dict[str, list[float]] = {}
         for row in new:
@@ -214,7 +216,7 @@ class Steering(Applied):
         state, rule = (dict(self._running), dict(self.factors), Counter(self._troubles)), self._rule
         self._rule = copy.copy(rule)
         try:
-            if self._own:  # without the watch too, so that a change by measuring would show
+            if self._own:  # the run without the edit is without the watch too, so that a change by measuring would show
                 self._stack.close()
             plain = self._gradients(loss)
             if self._own:

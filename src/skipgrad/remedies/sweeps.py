@@ -1,4 +1,4 @@
-"""Several edits of one remedy in a row, as one."""
+"""Treats several edits of one remedy, made one after another, as a single edit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of the page as Vega-Lite specifications, their data by name so that it is embedded once.
+"""The figures of the page as Vega-Lite specifications, which refer to data by name so that it is embedded only once.
 
 Colours are the page's CSS variables where a mark has one colour: the figures then follow light and dark by themselves.
 """
@@ -148,7 +148,7 @@ def _depth(depth: DepthCurves, low: float, high: float) -> alt.TopLevelMixin:
 
 
 def _hover(data: str) -> alt.Chart:
-    """What the pointer meets: a line would show its first point wherever it is touched."""
+    """Invisible dots for the pointer to meet. A line's tooltip would show its first point, wherever it is touched."""
     return alt.Chart(alt.NamedData(name=data)).mark_circle(size=70, opacity=0, clip=True)
 
 
@@ -280,7 +280,10 @@ def _paths(paths: PathCurves, what: str, mean: str, title: str) -> alt.TopLevelM
 
 
 def _sane_top(losses: LossCurves) -> float:
-    """Where the loss axis ends: a cure that diverges must not press the others into a line."""
+    """Where the loss axis ends: at 1.5 times the median of the trials' first losses, or at the highest loss below that.
+
+    Otherwise one cure that diverges would flatten all other curves into a line.
+    """
     firsts: dict[int, float] = {}
     for p in losses.points:
         firsts.setdefault(p["trial"], p["loss"])

@@ -1,4 +1,4 @@
-"""A graph too large to draw, with neighbouring layers and skips put together, each group within one stage."""
+"""Puts neighbouring layers and skips of a graph together where it is too large to draw; each group is in one stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 from skipgrad.core import Layer, Skip, SkipGraph
 from skipgrad.report.marks import RANK
 
-# What is drawn one by one: every box and every arc is an element of the page that the slider moves.
+# More than these are not drawn one by one: every box and every arc is an element of the page that the slider changes.
 MOST_LAYERS = 1200
 MOST_SKIPS = 400
 
@@ -24,9 +24,9 @@ class Fold:
     """A graph as it is drawn.
 
     Attributes:
-        graph: of groups; the graph itself where nothing had to be folded.
-        layers: per group the places of its layers in the graph it stands for.
-        skips: the same of its skips.
+        graph: a graph in which each group is one layer or one skip; the graph itself where nothing had to be folded.
+        layers: per group of layers, the places of its layers in the original graph.
+        skips: per group of skips, the places of its skips in the original graph.
     """
 
     graph: SkipGraph

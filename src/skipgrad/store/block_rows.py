@@ -1,4 +1,4 @@
-"""Reading the rows of trials out of their blocks."""
+"""Reads the rows of trials out of their blocks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from skipgrad.store.pack import KINDS, Block, unpack
 
 @dataclass(frozen=True)
 class BlockRows:
-    """Rows by trial.
+    """The rows of a file, by trial.
 
     Attributes:
-        skips: of skips.
-        layers: of layers.
-        thinned: trials of which steps are left out (``every`` is that of the steps at the end, when all that is kept is
-            given).
+        skips: trial → its skip rows.
+        layers: trial → its layer rows.
+        thinned: trial → which of its steps are given, for the trials of which some are left out. Where all that the
+            file has is given, ``every`` is the stride at the end of the trial.
     """
 
     skips: dict[int, tuple[SkipRow, ...]]
@@ -33,7 +33,7 @@ class BlockRows:
 def read_blocks(
     connection: sqlite3.Connection, before: Mapping[str, Mapping[int, tuple[Any, ...]]], all_kept: bool
 ) -> BlockRows:
-    """The rows in a file's blocks, after those it had before.
+    """The rows in a file's blocks, appended to the rows that were read before.
 
     Raises:
         ValueError, KeyError: a damaged file.
@@ -60,7 +60,7 @@ def read_blocks(
 
 
 def read_subjects(connection: sqlite3.Connection) -> dict[int, tuple[Any, ...]]:
-    """What rows are about, by number."""
+    """Number of a subject → the fields that make it."""
     return {i: tuple(json.loads(text)) for i, text in connection.execute("SELECT rowid, subject FROM subjects")}
 
 
@@ -71,7 +71,7 @@ def rows_in(
     subjects: dict[int, tuple[Any, ...]],
     before: tuple[Any, ...] = (),
 ) -> tuple[Any, ...]:
-    """Rows of a trial in blocks of one kind; of several with one key the last counts, at the place of the first."""
+    """The rows of a trial in blocks of one kind. Of rows with one key the last counts, at the place of the first."""
     out = list(before)
     met: set[int] = {r.step for r in before}
     again = False
@@ -80,7 +80,7 @@ def rows_in(
             "SELECT step, who, figures, missing, finite FROM blocks WHERE rowid = ?", (rowid,)
         ).fetchone()
         block = Block(*cells)
-        # Keys are looked at only where there can be two of them; they cost more than the rows.
+        # Comparing keys costs more than reading the rows, so it is done only where a key can occur twice.
         again = again or step in met or len(set(memoryview(block.who).cast("I"))) < len(block.finite)
         met.add(step)
         out += unpack(KINDS[kind], step, block, subjects)

@@ -1,4 +1,4 @@
-"""Writing the rows of a trial into blocks, and which of them stay."""
+"""Writes the rows of a trial into blocks, and removes the blocks that the schedule does not keep."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from skipgrad.store.pack import KINDS, Kind, pack
 
 @dataclass
 class _Trial:
-    """Where the writing of one trial stands.
+    """The state of writing one trial.
 
     Attributes:
-        dense: steps kept without a gap.
-        first_step: the first step written; None before it.
+        dense: how many steps are kept without a gap.
+        first_step: the first step written; None before there is one.
         step: the newest step.
-        place: its place among the steps measured.
-        passing: rowids of its blocks when the schedule does not keep it; they go when the next step comes.
-        first_bad: by kind, the first step with a figure that is not finite.
-        resumed: nothing was written since the file was opened, so that an earlier step means a run gone back.
+        place: the number of the newest step among the steps measured, from 0.
+        passing: rowids of the newest step's blocks when the schedule does not keep that step. A run file always has its
+            newest step, so they are removed only when the next step comes.
+        first_bad: kind → the first step with a figure that is not finite.
+        resumed: whether nothing was written since the file was opened. An earlier step then means that the run has gone
+            back to a checkpoint; later it only means rows that come late.
     """
 
     dense: int
@@ -42,7 +44,7 @@ class _Trial:
 class BlockWriter:
     """Collects rows until the next commit, then writes them step by step.
 
-    What it knows of the file is read from the file, so that going on with one needs nothing else.
+    It reads the state of each trial from the file, so that an existing file can be continued.
     """
 
     def __init__(self) -> None:
@@ -51,7 +53,7 @@ class BlockWriter:
         self._subjects: dict[str, dict[Any, int]] | None = None
 
     def add(self, trial: int, kind: Kind, rows: Sequence[Any]) -> None:
-        """Rows to be written at the next `flush`."""
+        """Takes rows, to be written at the next `flush`."""
         steps = self._waiting.setdefault(trial, {})
         for step, part in groupby(rows, attrgetter("step")):
             steps.setdefault(step, {}).setdefault(kind.name, []).extend(part)
@@ -63,7 +65,7 @@ class BlockWriter:
                 for step, kinds in steps.items():
                     self._step(connection, trial, step, kinds)
         except BaseException:
-            # What was noted may be undone with the transaction; it is read again from the file.
+            # The transaction may be rolled back, and then the file no longer has what we remember of it: read it again.
             self._trials.clear()
             self._subjects = None
             raise
@@ -85,12 +87,12 @@ class BlockWriter:
                 if why == schema.NEWEST:
                     state.passing.append(rowid)
             if bad is not None and not first_bad:
-                # One row of every bad step is always read, also of one whose others go: they must remain countable.
+                # One row of every bad step stays even if its other rows are removed, so that bad steps can be counted.
                 one, _ = pack(KINDS[name], [rows[bad]], numbers)
                 _insert(connection, trial, step, place, name, schema.WITNESS, one)
 
     def _arrive(self, connection: sqlite3.Connection, trial: int, state: _Trial, step: int) -> int:
-        """The place of a step; a step beyond the newest lets go of the newest."""
+        """The place of a step among the steps measured; a new step has the last one's passing blocks removed."""
         resumed, state.resumed = state.resumed, False
         if state.first_step is None:
             state.first_step, state.step, state.place = step, step, 0
@@ -111,7 +113,7 @@ class BlockWriter:
         return place
 
     def _numbers(self, connection: sqlite3.Connection, kind: str, keys: list[Any]) -> list[int]:
-        """The numbers of subjects; those met for the first time are written."""
+        """The numbers of subjects; a subject met for the first time is written into the file and gets one."""
         if self._subjects is None:
             self._subjects = {name: {} for name in KINDS}
             for rowid, name, text in connection.execute("SELECT rowid, kind, subject FROM subjects"):
@@ -136,7 +138,7 @@ def _added(connection: sqlite3.Connection, kind: str, subject: tuple[Any, ...]) 
 
 
 def _load(connection: sqlite3.Connection, trial: int, rows: int) -> _Trial:
-    """Where the file leaves a trial; a new one when the file knows nothing of it."""
+    """The state of a trial as the file has it; a new state when the file has no such trial."""
     found = connection.execute("SELECT dense FROM schedules WHERE trial = ?", (trial,)).fetchone()
     if found is None:
         state = _Trial(schedule.dense(rows))
@@ -157,13 +159,13 @@ def _load(connection: sqlite3.Connection, trial: int, rows: int) -> _Trial:
             state.passing.append(rowid)
         if why == schema.FIRST_BAD:
             bad.append((kind, step))
-    # One beyond the newest step is of a past that the run gave up when it went back.
+    # A bad step after the newest one was written before the run went back, and no longer counts.
     state.first_bad = {kind: step for kind, step in bad if step <= state.step}
     return state
 
 
 def _place_of(connection: sqlite3.Connection, trial: int, state: _Trial, step: int) -> int:
-    """The place of an earlier step: as it was written, else from the distance of the steps."""
+    """The place of an earlier step: the one in the file, or else an estimate from its distance to the first step."""
     found = connection.execute(
         "SELECT place FROM blocks WHERE trial = ? AND step = ? LIMIT 1", (trial, step)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""Where a check writes: a folder of its own, made before anything is trained, with nothing in it lost."""
+"""The folder a check writes to: made before anything is trained, and never losing what an earlier check left in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RUN, REPORT = "run.sqlite", "report.html"
 
 
 def make_folder(out: str | Path | None, model: str, data: str) -> Path:
-    """The folder for run file and report, made and tried; what an earlier check left there is left for `set_aside`.
+    """Makes the folder for run file and report, and tries to write to it. Files of an earlier check are left alone.
 
     Raises:
         OutputError: it cannot be made or written to.
@@ -39,7 +39,7 @@ def make_folder(out: str | Path | None, model: str, data: str) -> Path:
 
 
 def set_aside(folder: Path) -> None:
-    """Keeps what an earlier check left in the folder, under a number."""
+    """Renames what an earlier check left in the folder, so that it is kept under a number."""
     if not (folder / RUN).exists():
         return
     number = 1

@@ -1,4 +1,4 @@
-"""The newest of a run file, at a price that does not grow with the file: what a live view looks at again and again."""
+"""Reads only the newest step of a run file, in a time that does not grow with the file; for live views."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class Latest:
         meta: as `Run.meta`.
         trials: in order of their start.
         current: the trial that is training, or was the last to; None before the first.
-        losses: of that trial, in order of step; of more than 512 evenly spaced ones, with the first and the last.
-        all_losses: whether these are all of that trial.
-        recent: the last 32 of them.
-        measured: the last trial with rows; None before the first row.
-        skips: rows of the last step of it that has any.
-        layers: the same for layers.
+        losses: the losses of that trial, in order of step. When there are more than 512, evenly spaced ones are given,
+            with the first and the last.
+        all_losses: whether `losses` has all losses of that trial.
+        recent: the last 32 losses of that trial, without a gap.
+        measured: the last trial that has rows; None before the first row.
+        skips: the skip rows of the last step of `measured` that has any.
+        layers: the layer rows of the last step of `measured` that has any.
     """
 
     meta: dict[str, Any]
@@ -46,7 +47,7 @@ class Latest:
 
 
 def read_latest(path: str | Path) -> Latest:
-    """What was committed last, and as much of the losses as a curve needs.
+    """Reads what was committed last, and as many losses as a curve needs.
 
     It reads two blocks of rows and some hundred losses, however long the run. (Of files that an earlier version wrote,
     which have no index of the losses, it reads all losses.)
@@ -80,7 +81,7 @@ def _last_to_train(connection: sqlite3.Connection, trials: tuple[Trial, ...]) ->
 
 
 def _losses(connection: sqlite3.Connection, trial: int) -> tuple[tuple[LossPoint, ...], bool, tuple[LossPoint, ...]]:
-    """Losses by step, of one written again the later one; whether they are all; and the last."""
+    """Losses by step (of a step written twice the later one); whether these are all; and the last ones, all of them."""
     columns = "SELECT step, loss, seconds FROM losses WHERE trial = :trial"
     first = connection.execute(
         f"{columns} ORDER BY step, rowid LIMIT :most", {"trial": trial, "most": MOST_LOSSES + 1}
@@ -93,7 +94,7 @@ def _losses(connection: sqlite3.Connection, trial: int) -> tuple[tuple[LossPoint
     begin, end = first[0][0], recent[-1][0]
     stride = 1
     while (end - begin) // stride >= MOST_LOSSES:
-        stride *= 2  # doubled, so that the next look finds the same ones again
+        stride *= 2  # doubled, so that a later look finds half of the same losses, and a curve does not jump
     next_from = f"{columns} AND step = (SELECT min(step) FROM losses WHERE trial = :trial AND step >= :step)"
     spaced = [
         connection.execute(f"{next_from} ORDER BY rowid DESC LIMIT 1", {"trial": trial, "step": step}).fetchone()

@@ -1,7 +1,8 @@
-"""Rows of one step as one block of a run file: arrays instead of a record for every skip or layer.
+"""Packs the rows of one step and kind into one block of a run file: arrays, and not a record for every skip or layer.
 
-What stays the same from step to step (names, micro, depth, weights, dtype) is a *subject* and written once a file; a
-block refers to it by number. Written record by record, a step took ten times as long, and it is waited for.
+What stays the same from step to step (names, micro, depth, weights, dtype) is a *subject*. Each subject is written once
+into a file, and blocks refer to it by number. The training waits while a step is written, and record by record that
+took ten times as long.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ class Kind:
     """How rows of one record type are laid out.
 
     Attributes:
-        name: what the file calls it.
+        name: the kind's name in the file.
         record: the record type.
-        subject: its fields that make a subject.
-        figures: its fields that are figures, in the order of a block's columns.
-        judged: the figures whose infinities and NaN make a step a bad one; those that the check SG010 looks at.
-        make: from step, subject's fields, figures and finite to the record, each a column but the step.
+        subject: the fields that make a subject.
+        figures: the fields that are figures, in the order of a block's columns.
+        judged: the figures that make a row bad when they are infinite or NaN; the check SG010 looks at the same ones.
+        make: makes the records from the step, the subjects, the columns of figures, and the column of ``finite``.
     """
 
     name: str
@@ -75,10 +76,10 @@ class Block:
     """The cells of one block.
 
     Attributes:
-        who: numbers of the subjects, uint32.
-        figures: one column after another, float64.
-        missing: a byte a figure, 1 where it was not measured; None when all were.
-        finite: a byte a row.
+        who: the number of each row's subject, as uint32.
+        figures: one column after another, as float64.
+        missing: a byte for each figure, 1 where it was not measured; None when all were measured.
+        finite: a byte for each row.
     """
 
     who: bytes
@@ -88,12 +89,15 @@ class Block:
 
 
 def pack(kind: Kind, rows: Sequence[Any], numbers: Callable[[list[Any]], list[int]]) -> tuple[Block, int | None]:
-    """The block of the rows of one step, and the place of the first bad row in it.
+    """Packs the rows of one step into a block.
 
     Args:
-        kind: of the rows.
-        rows: of one step; at least one.
-        numbers: subjects' numbers.
+        kind: the kind of the rows.
+        rows: the rows of one step; at least one.
+        numbers: from subjects to their numbers.
+
+    Returns:
+        The block, and the index of the first bad row; None when no row is bad.
     """
     who = array("I", numbers(list(map(attrgetter(*kind.subject), rows))))
     finite = bytes(map(bool, map(attrgetter("finite"), rows)))
@@ -102,7 +106,7 @@ def pack(kind: Kind, rows: Sequence[Any], numbers: Callable[[list[Any]], list[in
     for name in kind.figures:
         try:
             values, gone = array("d", map(attrgetter(name), rows)), bytes(len(rows))
-        except TypeError:  # None among them; to look first would take as long as this
+        except TypeError:  # a None among them; looking for one first would take as long as the packing itself
             column = [getattr(r, name) for r in rows]
             values, gone = array("d", [0.0 if v is None else v for v in column]), bytes(v is None for v in column)
             gaps = True
@@ -114,7 +118,7 @@ def pack(kind: Kind, rows: Sequence[Any], numbers: Callable[[list[Any]], list[in
 
 
 def first_bad(kind: Kind, rows: Sequence[Any]) -> int | None:
-    """The place of the first bad row among rows, as `pack` tells it; None when there is none."""
+    """The index of the first bad row, as `pack` returns it; None when no row is bad."""
     bad = next((i for i, r in enumerate(rows) if not r.finite), len(rows))
     for name in kind.judged:
         values = [0.0 if v is None else v for v in map(attrgetter(name), rows)]
@@ -123,8 +127,9 @@ def first_bad(kind: Kind, rows: Sequence[Any]) -> int | None:
 
 
 def _not_finite(values: Sequence[float]) -> int:
-    """The place of the first infinity or NaN; the number of values when there is none."""
-    # A sum is finite only where all are; it may overflow, so it is not the last word.
+    """The index of the first infinity or NaN; the number of values when there is none."""
+    # Where the sum is finite, all values are, and summing is the quickest look. Where it is not, it may only have
+    # overflowed, so that each value is looked at.
     if math.isfinite(sum(values)):
         return len(values)
     return next((i for i, v in enumerate(values) if not math.isfinite(v)), len(values))
@@ -153,6 +158,7 @@ def unpack(kind: Kind, step: int, block: Block, subjects: dict[int, tuple[Any, .
 
 
 def _little(values: array[Any]) -> bytes:
+    """The bytes of an array in little-endian order, so that a run file can be read on any machine."""
     if sys.byteorder == "big":
         values = array(values.typecode, values)
         values.byteswap()

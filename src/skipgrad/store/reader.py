@@ -1,4 +1,4 @@
-"""Reading a run file, also while it is being written and after its writer was killed."""
+"""Reads a run file, also while it is being written, and after its writer was killed."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _RowT = TypeVar("_RowT", SkipRow, LayerRow)
 def read_run(path: str | Path, *, all_kept: bool = False) -> Run:
     """The run in a file: what was committed at this moment.
 
-    Of a trial too long to be kept whole the rows of evenly spaced steps are given, with the first and the last step and
-    those with figures that are not finite; `Run.thinned` then says so (`skipgrad.store.schedule`).
+    Where a trial was too long to be kept whole, the rows of evenly spaced steps are given, with the first step, the
+    last step and those with figures that are not finite; `Run.thinned` then says so (`skipgrad.store.schedule`).
 
     Args:
         path: the file.
-        all_kept: give every row in the file, so too those of the first steps, which are kept more densely.
+        all_kept: gives every row in the file; of a long trial the first steps are kept more densely than later ones.
 
     Raises:
         RunFileError: a missing file, one that is no run file, a newer schema, a truncated or damaged file.

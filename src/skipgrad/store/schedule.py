@@ -1,18 +1,20 @@
-"""Which steps of a trial a run file keeps: all while they are few, then ever fewer, and always evenly spaced ones.
+"""Which steps of a trial a run file keeps: all while they are few, later ever fewer, and always evenly spaced ones.
 
-Ten thousand skips over a hundred thousand steps are 10⁹ rows; no file or report can hold them. The n-th measured step
-of a trial (its *place*, from 0) is kept when it is a multiple of the stride at its place: 1 for the first ``dense``
-places, 2 up to twice as many, 4 up to four times, and so on. Nothing that was kept is ever removed to make room, a file
-grows with the logarithm of the steps, and whatever the number of steps, the multiples of the last stride are all there:
-between half of ``dense`` and ``dense`` steps, evenly spaced over the whole trial, which is what is read.
+Ten thousand skips over a hundred thousand steps are 10⁹ rows; no file or report can hold them. The *place* of a step is
+its number among the measured steps of its trial, from 0. A step is kept when its place is a multiple of the stride,
+which is 1 for the first ``dense`` places, 2 up to twice as many, 4 up to four times as many, and so on.
+
+So nothing that was kept ever has to be removed to make room, and a file grows only with the logarithm of the steps. And
+however many steps there are, all multiples of the last stride are in the file: between half of ``dense`` and ``dense``
+steps, evenly spaced over the whole trial. These are the steps that a reader is given.
 """
 
 from __future__ import annotations
 
-# Rows (of skips and layers together) that reading one trial gives at most: about 250 MB of records, read in two seconds
-# and diagnosed in some more.
+# Reading one trial gives at most so many rows, of skips and layers together: about 250 MB of records, which are read in
+# two seconds and diagnosed in some more.
 MOST_ROWS = 2**19
-# A median over the steps needs steps, however wide the net: between half of this and this are read.
+# A median over the steps needs some steps, however wide the net is: between half of this number and all of it are read.
 FEWEST_DENSE = 16
 
 
@@ -23,7 +25,7 @@ def dense(rows_a_step: int) -> int:
 
 
 def stride(place: int, dense: int) -> int:
-    """Distance of the places that are kept around this one."""
+    """The distance between the places that are kept, at this place."""
     return 1 << (place // dense).bit_length()
 
 

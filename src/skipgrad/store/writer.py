@@ -1,4 +1,4 @@
-"""Writing a run file, step by step, so that a killed run keeps all it had committed."""
+"""Writes a run file step by step, so that a killed run keeps all it had committed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RunWriter:
         doing = "creating a run file"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Reserves the name, so that of two runs which start together one is told.
+            # Reserves the name: of two runs that start at the same moment, one gets the error.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
         except FileExistsError as error:
             raise OutputError(

@@ -1,4 +1,4 @@
-"""What the training room asks of the things it is handed. `skipgrad.models.Workload` is one; yours may be another."""
+"""What a workload, a batch and a treatment must have to be trained. `skipgrad.models.Workload` is one such workload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial hands back. Plain data."""
+"""The result of a trial, as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few steps that are thrown away, by which the number of threads is chosen before anything counts."""
+"""Chooses the number of threads before anything counts, on a few steps that are thrown away."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ STEPS = WARM_UP + 2 * (1 + MOST_ROUNDS)  # enough for each number's first step a
 
 
 def settle(workload: WorkloadLike, settings: Recipe, threads: Threads | None) -> None:
-    """Lets ``threads`` choose, on a short trial that is thrown away; nothing where it has chosen, or has no choice.
+    """Lets ``threads`` choose, on a short trial that is thrown away. Does nothing where it has chosen or has no choice.
 
-    So all trials that count run with one number of threads, and two checks that choose the same give the same numbers.
+    All trials that count then run with one number of threads, and two checks that choose the same number give the same
+    figures.
 
     Args:
         workload: model, data and loss.
         settings: the recipe. Its model is not compiled here: code is compiled for the number of threads.
-        threads: inside its ``with``.
+        threads: the chooser, inside its ``with`` block; None when the number is not ours to choose.
 
     Raises:
         SkipgradError: what the model or its data raise.

@@ -1,4 +1,4 @@
-"""Two tensors against each other."""
+"""Compares two tensors: their norms, the norm of their difference, and their inner product."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLOCK = 1 << 20  # values that are widened at a time
 
 def compare(a: Tensor, b: Tensor) -> tuple[float, float, float, float]:
     """(‖a‖, ‖b‖, ‖a−b‖, ⟨a,b⟩), added up in float64."""
-    wide = torch.float32 if a.device.type == "mps" else torch.float64
+    wide = torch.float32 if a.device.type == "mps" else torch.float64  # MPS has no float64
     flat_a, flat_b = a.reshape(-1), b.reshape(-1)
     total = torch.zeros(4, dtype=wide, device=a.device)
     for k in range(0, flat_a.numel(), _BLOCK):
@@ -24,7 +24,7 @@ def compare(a: Tensor, b: Tensor) -> tuple[float, float, float, float]:
 
 
 def over(part: float, whole: float) -> float:
-    """part / whole; NaN of a whole that is zero."""
+    """part / whole; NaN when the whole is zero."""
     return part / whole if whole else math.nan
 
 

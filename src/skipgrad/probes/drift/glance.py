@@ -1,4 +1,4 @@
-"""Runs a model once to look at values in its forward, and leaves it as it was."""
+"""Runs a model once, looks at chosen values in its forward, and leaves the model as it was."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from skipgrad.instrument.patch import inside
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.tensors import mapped, tensors_in
 
-SEED = 0  # of dropout and the like: the same masks at every look
+SEED = 0  # set before every forward, so that dropout and the like draw the same masks each time
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value is met: tensor argument `pos` of a call, or, when `pos` is -1, result `result` of it."""
+    """Where a value can be seen: as tensor argument `pos` of a call, or as its result `result` when `pos` is -1."""
 
     call: Address
     pos: int = -1
@@ -30,11 +30,11 @@ class Place:
 
 @dataclass
 class Places:
-    """The values to look at, and the calls they are met at.
+    """The values to look at, and the calls at which they can be seen.
 
     Attributes:
-        sites: call → (index of the value, where).
-        route: the calls in the trace.
+        sites: call → (index of a value, its place), for each value seen there.
+        route: what those calls looked like in the trace.
         ranks: per value, its number of dimensions in the trace.
     """
 
@@ -66,7 +66,7 @@ class _Glance(Follower):
             self._look(site, (args, kwargs), results=False)
         out = func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
-            # ``x[...] = y`` returns nothing: what it makes is x.
+            # ``x[...] = y`` returns nothing; its result is the changed x.
             self._look(site, args[0] if address.name == "__setitem__" else out, results=True)
         return out
 
@@ -92,9 +92,9 @@ def glance(
     grad: bool,
     training: Mapping[str, bool],
 ) -> bool:
-    """Calls a model and looks at the values at the places; whether its calls were those of the trace.
+    """Calls a model and hands on the values at the places; returns whether the calls made were those of the trace.
 
-    Buffers, attributes, modes and random states are as before afterwards; inputs are copies.
+    Buffers, attributes, modes and random states are put back afterwards. The model is given copies of the inputs.
 
     Args:
         model: a plain module.

@@ -1,4 +1,4 @@
-"""How far weights and representations drift from where they were: taken down once, compared as often as one likes."""
+"""How far weights and representations drift: they are copied once, and compared with the copy as often as one likes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skipgrad.probes.drift.weights import put_back, weight_drift, weights_of
 
 
 class Drift:
-    """Takes down weights and representations, and says with `now` how far they have come since.
+    """Copies weights and representations; `now` says how far they have come since.
 
     Representations are what the merges of the graph's skips return for `inputs`; of a net without skips, what its
     weighted layers take in. Each is compared with itself at the start, and with the latest one it was computed from.

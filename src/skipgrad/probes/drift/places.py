@@ -1,4 +1,4 @@
-"""Where the representations of a net are, read off its trace."""
+"""Finds in a trace the calls at which the representations of a net can be seen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skipgrad.probes.drift.glance import Place
 
 
 def merges(found: Found, names: list[str], model: nn.Module) -> tuple[list[tuple[str, Place, Node]], list[str]]:
-    """(skip, where its merge's result is met, node), and notes on those that cannot be met."""
+    """(skip, where the result of its merge can be seen, node) per skip; and notes on skips where it cannot be seen."""
     out: list[tuple[str, Place, Node]] = []
     notes: list[str] = []
     for name in names:
@@ -32,7 +32,7 @@ def _in_python(node: Node, model: nn.Module) -> bool:
 
 
 def inputs(found: Found, model: nn.Module) -> tuple[list[tuple[str, Place, Node]], list[str]]:
-    """(layer, where what it takes in is met, node of that); of several layers that take the same, the first."""
+    """(layer, where its input can be seen, node of the input) per layer; of several with one input only the first."""
     out: dict[int, tuple[str, Place, Node]] = {}
     for name, node in found.layers:
         for pos, j in enumerate(node.args):
@@ -47,7 +47,7 @@ def inputs(found: Found, model: nn.Module) -> tuple[list[tuple[str, Place, Node]
 
 
 def before(found: Found, nodes: list[int], values: list[Tensor]) -> list[int | None]:
-    """Per value the latest other one it was computed from, where that has its shape."""
+    """Per value, the latest other value that it was computed from; None when there is none, or of another shape."""
     out: list[int | None] = []
     for i, node in enumerate(nodes):
         made_from = [k for k, other in enumerate(nodes) if other != node and found.graph.up[node] >> other & 1]

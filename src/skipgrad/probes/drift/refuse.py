@@ -1,4 +1,4 @@
-"""What drift cannot be measured of, said before it is tried."""
+"""Refuses what drift cannot be measured of, before anything is run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Cuts: identities in the forward at which a backward can be let through, stopped or caught.
+"""Cuts: identities in the forward at which a gradient can be let through, stopped or caught.
 
-A cut sits on an operand of a merge. Its second input, the *probe*, is a leaf of the operand's shape that exists only to
-have a gradient: a cut that catches hands the gradient to the probe instead of the operand, so the backward ends there,
-and the next one can start there.
+A cut sits on an operand of a merge. It has a second input, the *probe*: a leaf of the operand's shape that exists only
+to receive a gradient. A cut that catches hands the gradient to the probe and not to the operand, so that the backward
+ends there, and the next one can start there.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Cut:
     """One cut of one forward.
 
     Attributes:
-        skip: the skip at whose merge it sits.
-        option: which of the merge's choices it belongs to: the number of the branch, or -1 for all that is no branch.
-        probe: the leaf that catches.
-        before: where the operand's own backward starts.
-        state: what it does now.
+        skip: the skip at whose merge the cut sits.
+        option: the number of the branch that the operand ends; -1 for an operand that is no branch.
+        probe: the leaf that receives what the cut catches.
+        before: the operand's place in autograd's graph, from which a caught gradient is sent on.
+        state: what the cut does with a gradient now.
     """
 
     skip: str
@@ -72,6 +72,7 @@ def cut(y: Tensor, skip: str, option: int, *, inplace: bool) -> tuple[Tensor, Cu
         option: see `Cut`.
         inplace: the merge writes its result into y, so that y itself must stay the object it is.
     """
+    # Expanded from one element: the probe needs the operand's shape, but no memory for it.
     probe = torch.zeros((), dtype=y.dtype, device=y.device).expand(y.shape).detach().requires_grad_()
     made = Cut(skip, option, probe, get_gradient_edge(y))
     return _Cut.apply(y, probe, made, inplace), made  # type: ignore[return-value]

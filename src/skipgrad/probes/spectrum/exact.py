@@ -1,9 +1,12 @@
-"""The exact spectrum: one backward per path length, each from where the last one was caught.
+"""The exact spectrum: one backward per path length, each starting where the cuts caught the one before.
 
-With t on every branch, the gradient at the fork is a polynomial g(t) = Σ c_k t^k. Its coefficients come in order: a
-first backward in which every cut catches reaches the fork only along paths of length 0, which is c_0; what the cuts
-caught, sent on through their branches to the next cuts, is all that has length 1; and so on until nothing is caught.
-Every pass starts later than the one before, so n passes cost about n/2 backwards; any op with a backward will do.
+If every branch were multiplied by a number t, the gradient at the fork would be a polynomial g(t) = Σ c_k t^k, where
+c_k is what comes along paths through k branches. Its coefficients are found in order. In a first backward every cut
+catches, so that only paths of length 0 reach the fork: that is c_0. What the cuts caught is sent on, through their
+branches up to the next cuts: what reaches the fork now is c_1. So it goes on until nothing is caught.
+
+Every backward starts nearer to the fork than the one before, so that n of them cost about as much as n/2 whole ones.
+Any op that has a backward will do.
 """
 
 from __future__ import annotations
@@ -81,7 +84,8 @@ def _measure(run: CutForward, max_length: int | None) -> PathSpectrum:
             received="a gradient of zero, of which there are no shares",
             todo="other inputs, or another loss",
         )
-    # Each path counts once for every cut on it: the gradients of all cuts at once, let through, make Σ k·c_k.
+    # The mean length without the single lengths: when all that every cut caught is sent on at once, each path counts
+    # once for every cut on it, and what arrives at the fork is Σ k·c_k.
     _switch(cuts, State.PASS)
     weighted, _ = backward(run, caught)
     unit = g / size
@@ -94,6 +98,7 @@ def _measure(run: CutForward, max_length: int | None) -> PathSpectrum:
             return 0.0, 0.0
         return float(c.norm()), float((c / size * unit).sum())
 
+    # One pass per length, from 0 on: what the cuts catch is where the next pass starts.
     _switch(cuts, State.CATCH)
     roots: list[tuple[Any, Tensor | None]] = [(run.loss, None)]
     while roots and (max_length is None or len(norms) <= max_length):
@@ -138,11 +143,17 @@ def _switch(cuts: list[Cut], state: State) -> None:
 def backward(
     run: CutForward, roots: list[tuple[Any, Tensor | None]]
 ) -> tuple[Tensor | None, list[tuple[Any, Tensor | None]]]:
-    """One backward: the gradient at the fork, in float64, and what the cuts caught, as roots of the next.
+    """Runs one backward.
 
     Args:
         run: the forward.
-        roots: (where it starts, with what gradient); None for the loss's own.
+        roots: (where to start, the gradient to start with) for each start; a gradient of None is the loss's own, 1.
+
+    Returns:
+        The gradient at the fork in float64, None when none arrived; and what the cuts caught, as roots of a next one.
+
+    Raises:
+        MeasureError: autograd refuses to run it.
     """
     fork = run.mode.fork
     assert fork is not None

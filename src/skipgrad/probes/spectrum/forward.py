@@ -1,4 +1,4 @@
-"""Runs a model once for a measurement, and leaves it as it was: buffers, attributes, random states."""
+"""Runs a model's forward once with cuts in it, and leaves buffers, attributes and random states as they were."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DOING = "measuring the path spectrum"
 
 
 class CutForward:
-    """One forward under cuts, ready for as many backwards as are wanted.
+    """One forward with cuts in it, ready for as many backwards as are wanted.
 
     Attributes:
+        found: the trace that the places were planned on.
         places: where the cuts are.
-        mode: has the cuts and the fork.
-        loss: what the backwards start from.
-        found: the trace it was planned on.
-        notes: what was surprising.
+        mode: the mode that made the cuts; it holds them and the fork.
+        loss: the scalar that backwards start from.
+        notes: sentences on what was surprising.
     """
 
     def __init__(self, found: Found, places: CutPlaces, mode: CutMode, loss: Tensor, notes: list[str]) -> None:
@@ -46,7 +46,7 @@ def forward(
     *,
     rest: bool = False,
 ) -> Iterator[CutForward]:
-    """The model's forward under cuts; it is put back as it was when the context is left."""
+    """Runs the model's forward with cuts in it. The model is put back as it was when the context is left."""
     _check(model, graph, inputs)
     if at is not None:
         graph[at]  # raises for a name that is none
@@ -54,7 +54,7 @@ def forward(
     args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
     notes: list[str] = []
     with kept(inner), eagerly(), torch.enable_grad():
-        for how in ("", "real"):
+        for how in ("", "real"):  # a forward that does not keep to its trace may look at values, which a real run has
             found = found_for(graph, inner, args, kwargs, how)
             only = {s.name for s in graph.skips}
             lost = only - found.matches.keys()
@@ -130,7 +130,7 @@ def _call(model: nn.Module, mode: CutMode, args: Any, kwargs: Any) -> Any:
 
 
 def _input(x: Tensor) -> Tensor:
-    """An input that requires grad, in case it is a fork itself; no leaf, in case it is changed in place."""
+    """A copy of an input: it requires grad in case it is the fork, and is no leaf in case it is changed in place."""
     if not (x.is_floating_point() or x.is_complex()):
         return x
     return x.detach().requires_grad_().clone()

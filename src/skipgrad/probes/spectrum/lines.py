@@ -1,4 +1,4 @@
-"""The paths of a net whose skips lie in series, side by side or inside one another: how many, and one at random."""
+"""Counts and draws the gradient paths of a net whose skips lie in series, side by side or inside one another."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from skipgrad.finder.graph import Edge, bits_of
 from skipgrad.probes.spectrum.places import CutPlaces
 
 END = -1  # the fork, where all paths end
-Choice = tuple[str, int]  # (skip, number of its branch; -1 for what is no branch)
+Choice = tuple[str, int]  # (skip, the number of the branch a path takes; -1 for an operand that is no branch)
 
 
 @dataclass
 class Lines:
-    """The merges a path passes, from the loss back to the fork.
+    """The merges that gradient paths pass, from the loss back to the fork. A merge goes by the name of its skip.
 
     Attributes:
         first: the merge nearest the loss; None where there is none.
-        after: (skip, option) → the merge that comes next, None at the fork.
-        counts: per merge, how many paths of each length lead on from it to the fork; of None, the one that is there.
+        after: (skip, option) → the merge that a path which takes that option comes to next; None when it is the fork.
+        counts: merge → how many paths of each length lead from it to the fork. None stands for the fork, from which
+            one path of length 0 leads to itself.
     """
 
     first: str | None
@@ -29,13 +30,14 @@ class Lines:
     counts: dict[str | None, list[int]]
 
     def draw(self, length: int, rng: random.Random) -> list[Choice]:
-        """One of the paths of a length, each as likely as any other."""
+        """A random path of a given length; every path of that length is equally likely."""
         path: list[Choice] = []
         at, left = self.first, length
         while at is not None:
             options = [c for c in self.after if c[0] == at]
             weights = [_at(self.counts[self.after[c]], left - (c[1] >= 0)) for c in options]
-            ticket = rng.randrange(sum(weights))  # exact where the numbers of paths exceed a float
+            # By hand, because `rng.choices` computes in floats, and the numbers of paths in a deep net exceed these.
+            ticket = rng.randrange(sum(weights))
             for choice, weight in zip(options, weights, strict=True):
                 ticket -= weight
                 if ticket < 0:
@@ -56,7 +58,7 @@ def lines(found: Found, places: CutPlaces) -> Lines:
     ends = {m.merge: n for n, m in places.matches.items()}
 
     def reached(start: int) -> set[int]:
-        """The first merges, or the fork, that a value comes from."""
+        """Going backwards from a value: the first merges it meets, and the fork (as `END`) where it meets no merge."""
         stops: set[int] = set()
         seen, front = set(), [start]
         while front:
@@ -87,7 +89,7 @@ def lines(found: Found, places: CutPlaces) -> Lines:
     first = single({s for i in outputs for s in reached(i)}, "between the loss and the last add skip")
     after: dict[Choice, str | None] = {}
     counts: dict[str | None, list[int]] = {None: [1]}
-    for name, match in places.matches.items():  # in order of execution: what comes next is known
+    for name, match in places.matches.items():  # in order of execution: the counts of merges nearer the fork are known
         groups: dict[int, set[int]] = {}
         for edge in match.operands:
             option = match.branches.index(edge) if edge in match.branches else -1

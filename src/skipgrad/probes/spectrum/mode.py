@@ -1,4 +1,4 @@
-"""Puts the cuts into an unmodified model's forward, by following its calls."""
+"""Puts cuts into the forward of an unmodified model by following its calls."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from skipgrad.probes.spectrum.places import CutPlaces, CutSite
 
 
 class CutMode(Follower):
-    """Follows the calls the places name and cuts into them; for one forward.
+    """Follows the calls of one forward, and puts cuts on the arguments that the places name.
 
     Attributes:
-        cuts: those made.
-        fork: where the gradient at the fork arrives.
-        fork_of: shape, dtype and device of the fork.
-        dead: skips with a branch that no gradient comes back through.
+        cuts: the cuts made so far.
+        fork: the place in autograd's graph at which the gradient at the fork arrives.
+        fork_of: the fork itself, detached; for its shape, dtype and device.
+        dead: skips with a branch through which no gradient comes back.
     """
 
     def __init__(self, places: CutPlaces) -> None:
@@ -34,7 +34,7 @@ class CutMode(Follower):
         self.dead: list[str] = []
 
     def meet(self, address: Address, look: Look, func: Any, args: Any, kwargs: Any) -> Any:
-        """Makes the call on cut arguments."""
+        """Makes the call with cuts on its arguments."""
         with torch._C.DisableTorchFunction():
             args, kwargs = self._cut(self.places.sites[address], look, args, kwargs)
         return func(*args, **kwargs)

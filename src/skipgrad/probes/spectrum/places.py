@@ -1,4 +1,4 @@
-"""Where the cuts go: from the add skips behind a fork to arguments of the n-th call of a function."""
+"""Where the cuts go: finds the calls, and their arguments, at which the branches of the skips behind a fork end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from skipgrad.instrument.calls import Address, Route
 
 @dataclass(frozen=True)
 class Want:
-    """A cut wanted at a tensor argument of a call."""
+    """A cut wanted at a tensor argument of a call.
+
+    Attributes:
+        skip: the skip whose merge the call is.
+        option: the number of the branch; -1 for an operand that is no branch.
+        pos: the tensor argument.
+        inplace: whether the call writes its result into that argument.
+    """
 
     skip: str
     option: int
@@ -28,7 +35,7 @@ class CutSite:
 
     Attributes:
         wants: the cuts.
-        fork: tensor argument that is the fork, taken down here; None for most calls.
+        fork: the tensor argument that is the fork, for the one call at which it is remembered; None for other calls.
     """
 
     wants: list[Want] = field(default_factory=list)
@@ -41,11 +48,11 @@ class CutPlaces:
 
     Attributes:
         at: the skip whose fork is meant.
-        fork: its node.
-        matches: add skips behind the fork, by name.
-        unsplit: names of the other skips behind it.
-        sites: what to do at which call.
-        route: those calls in the trace.
+        fork: the node of that fork.
+        matches: name of an add skip behind the fork → its match.
+        unsplit: names of the other skips behind the fork, whose branches are not told apart.
+        sites: call → what to do there.
+        route: what those calls looked like in the trace.
     """
 
     at: str
@@ -67,7 +74,7 @@ def make_places(found: Found, only: set[str], at: str | None, *, rest: bool = Fa
         found: trace, graph and matches.
         only: names of the skips the caller knows of.
         at: the skip whose fork is meant; the add skip whose fork comes first when None.
-        rest: cuts on the operands that are no branches, too.
+        rest: whether the operands that are no branches get cuts, too.
 
     Raises:
         MeasureError: a skip whose fork or merge cannot be reached.
@@ -112,8 +119,8 @@ def _want(places: CutPlaces, found: Found, name: str, option: int, edge: Edge) -
         pos = edge.pos + node.shift
         places.site(node.call).wants.append(Want(name, option, pos, node.inplace and pos == 0))
         return
-    # A product that exists only inside the call (addcmul, baddbmm): whatever goes through it came in by one of its
-    # arguments, so that cuts on all of them are a cut on it.
+    # The operand is a product that exists only inside the call (addcmul, baddbmm), so it cannot be cut itself. Whatever
+    # gradient goes through it leaves by one of its arguments: cuts on all of these do the same.
     inner = found.graph.nodes[node.args[edge.pos]]
     if inner.call != node.call:
         raise _refusal(name, f"its branch ends inside {node.op}", "leave it out of the graph")
@@ -123,7 +130,7 @@ def _want(places: CutPlaces, found: Found, name: str, option: int, edge: Edge) -
 
 
 def _place_fork(places: CutPlaces, found: Found) -> None:
-    """Takes the fork down where it is first used: the tensor is surely the one meant then, in-place changes or not."""
+    """Plans to remember the fork at its first use, where no later op can have changed it in place yet."""
     graph = found.graph
     for edge in sorted(graph.consumers[places.fork], key=lambda e: e.op):
         node = graph.nodes[edge.op]

@@ -34,8 +34,8 @@ def sampled_spectrum(
 ) -> SampledSpectrum:
     """Estimates what `path_spectrum` measures, from `samples` random paths of every length.
 
-    It is here to be compared with: it takes `samples` backwards a length, and its norms, added up without their signs,
-    say more gradient than there is.
+    It is here for comparison. It takes `samples` backwards for each length, and its norms overstate the gradient: they
+    are added up path by path, though in the gradient the paths cancel one another in part.
 
     Args:
         model: as for `path_spectrum`, and the next four too.
@@ -96,7 +96,7 @@ def sampled_spectrum(
 
 
 def _estimate(values: list[float], many: int) -> tuple[float, float]:
-    """The total of `many` from a sample of them, and its standard error."""
+    """The total over `many` paths, estimated from the values of some of them; and its standard error."""
     if not values:
         return 0.0, 0.0
     mean = sum(values) / len(values)

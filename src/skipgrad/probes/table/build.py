@@ -23,8 +23,8 @@ from skipgrad.probes.table.records import GradientRow, Mode, Term
 from skipgrad.probes.table.residual import Residual
 from skipgrad.probes.table.table import GradientTable
 
-ANY_SHAPE = (4, 8)  # of an input to layers that take all
-# What a layer's repr says although it is as usual.
+ANY_SHAPE = (4, 8)  # the shape of the input that is drawn for a layer which takes any shape
+# Arguments that a layer's repr shows although they have their usual value; they are cut from the table.
 USUAL = re.compile(
     r", (eps=1e-05|momentum=0\.1|affine=True|elementwise_affine=True|track_running_stats=True|bias=True"
     r"|stride=\(1,( 1)?(, 1)?\))"
@@ -106,7 +106,7 @@ class _Measured:
                 )
 
     def rows(self, given: Any, upstream: Any) -> list[GradientRow]:
-        """The layer's rows: one where the modes do the same, else two."""
+        """The rows of the layer: one where training and evaluation mode do the same, else one for each mode."""
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
             return self._rows(given, upstream)
 
@@ -182,7 +182,7 @@ class _Measured:
             ) from error
 
     def _forward(self, twin: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x as a leaf, and y."""
+        """Runs the layer; returns x as a leaf that requires grad, and y."""
         leaf = x.clone().requires_grad_()
         try:
             y = twin(leaf.clone())  # a clone: the layer may work in place
@@ -226,7 +226,7 @@ class _Measured:
 
 
 def _named(layers: Any) -> dict[str, nn.Module]:
-    """The layers by name; what has no name is called what it is."""
+    """The layers by name; a layer without a name is called by its description (`described`)."""
     if isinstance(layers, Mapping | nn.ModuleDict):
         pairs = [(str(name), layer) for name, layer in layers.items()]
     elif isinstance(layers, nn.Module) and not isinstance(layers, nn.ModuleList):
@@ -254,7 +254,7 @@ def _named(layers: Any) -> dict[str, nn.Module]:
 
 
 def described(layer: nn.Module) -> str:
-    """A layer in one line, as one would write it; without what is as usual."""
+    """A layer in one line, as one would write it in code, without arguments that have their usual value."""
     if isinstance(layer, Residual):
         return f"x + F(x), F = {described(layer.branch)}"
     if isinstance(layer, nn.Sequential) and len(layer):

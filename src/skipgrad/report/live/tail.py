@@ -1,4 +1,4 @@
-"""A run file that another process is writing, looked at again and again."""
+"""Reads a run file again and again while another process writes it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Frame:
     """A run at one moment.
 
     Attributes:
-        path: of the file.
+        path: the path of the file.
         meta: as `Run.meta`.
-        trial: the one that is training; None before the first.
-        trials: how many there are.
-        losses: of that trial, in order of step; of a long one evenly spaced ones, with the first and the last.
-        all_losses: whether these are all.
-        recent: the last of them, without a gap.
+        trial: the trial that is training; None before the first.
+        trials: how many trials there are.
+        losses: the losses of that trial, in order of step; of a long trial evenly spaced ones, with first and last.
+        all_losses: whether `losses` has all of them.
+        recent: the last losses, without a gap.
         skips: rows of the last step measured, the last backward of each skip.
         layers: rows of the last step measured, in order of depth.
         measured: the trial that `skips` and `layers` are of; the others of a check train without a ledger.
@@ -69,7 +69,7 @@ class RunTail:
         self._run: Latest | None = None
 
     def read(self) -> Frame:
-        """What is committed at this moment.
+        """The run as it is committed at this moment.
 
         Raises:
             RunFileError: a missing file, one that is no run file, a newer schema, a truncated or damaged file.
