@@ -73,18 +73,8 @@ class Recorder(EnteredOnce):
         self._at: dict[int, int] = {}  # id of a tensor -> node of its present version
         self._keep: list[torch.Tensor] = []  # so that no id is used twice
         self._view_of: dict[int, torch.Tensor] = {}
-<<<<<<< HEAD
-        self._places: dict[Any, torch.Tensor] = {}  # where a tensor's values lie -> the tensor; filled up when asked
-        self._placed = 0
-        self._apart = 0  # inside something that counts as one op, or is run in an op's place: its calls have no number
-        self._within: set[str] = set()  # ops whose stand-in is running
-        self._inside = 0  # inside a call that is being recorded: what it is made of is not
-        self._silent = 0  # inside something that counts as one op: its calls are counted only
-
-=======
         self._places: dict[Any, torch.Tensor] = {}  # where a tensor's values lie -> the tensor
         self._placed = 0  # how many of `_keep` are in `_places`, which is brought up to date only when it is needed
-        self._entered = 0
         # The next ones are counters and not flags because what they tell of may nest.
         self._apart = 0  # above 0: inside a user's function that runs in an op's place; its calls get no address,
         # because a watched run makes the op itself and never these calls
@@ -92,19 +82,6 @@ class Recorder(EnteredOnce):
         self._inside = 0  # above 0: inside a call that is being recorded; the calls it makes are not recorded
         self._silent = 0  # above 0: inside something that counts as one op; its calls are counted, not recorded
 
-    # Entering the mode twice would record each call twice, so only the outermost entry reaches torch.
-    def __enter__(self) -> Recorder:
-        self._entered += 1
-        if self._entered == 1:
-            super().__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            super().__exit__(*exc)
-
->>>>>>> w-words
     # -- nodes -------------------------------------------------------------------------------------
     def _add(self, **kw: Any) -> Node:
         node = Node(i=len(self.trace.nodes), **kw)

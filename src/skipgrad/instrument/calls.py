@@ -79,7 +79,6 @@ class Route:
         ]
 
 
-<<<<<<< HEAD
 class EnteredOnce(TorchFunctionMode):
     """A mode that a model which calls itself may enter again: each call is met once all the same."""
 
@@ -88,7 +87,7 @@ class EnteredOnce(TorchFunctionMode):
         self._entered = 0
 
     def __enter__(self) -> Self:
-        self._entered += 1
+        self._entered += 1  # entering twice would meet each call twice: only the outermost entry reaches torch
         if self._entered == 1:
             super().__enter__()
         return self
@@ -100,11 +99,7 @@ class EnteredOnce(TorchFunctionMode):
 
 
 class Follower(EnteredOnce):
-    """Follows one eager forward along a route, and hands over the calls that there are plans for.
-=======
-class Follower(TorchFunctionMode):
     """Follows one eager forward along a route, and hands the planned calls to `meet`.
->>>>>>> w-words
 
     Args:
         route: the planned calls.
@@ -118,24 +113,7 @@ class Follower(TorchFunctionMode):
         self.route = route
         self.broken = False
         self._counts: dict[str, int] = {}
-<<<<<<< HEAD
         self._turn = 0
-=======
-        self._total = 0
-        self._entered = 0
-
-    # A model that calls itself enters the mode again. Only the outermost entry reaches torch, so calls count once.
-    def __enter__(self) -> Any:
-        self._entered += 1
-        if self._entered == 1:
-            super().__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            super().__exit__(*exc)
->>>>>>> w-words
 
     def kept(self) -> bool:
         """Whether the forward's calls were those of the trace."""
