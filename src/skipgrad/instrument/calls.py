@@ -129,7 +129,7 @@ class Follower(EnteredOnce):
         look = self.route.looks.get(address)
         if look is None or self.broken:
             return func(*args, **kwargs)
-        # Turns, and not all calls: one that does nothing (a cast to the same type) is made in the run and no trace's node.
+        # Turns, not all calls: one that does nothing (a cast to the same type) is in the run, and no node of the trace.
         if look.turn != self._turn:
             self.broken = True
             return func(*args, **kwargs)

@@ -158,18 +158,12 @@ class _Step:
         self._rates.set(number)
         optimizer.zero_grad(set_to_none=True)
         with autocast(self._precision, self._device):
-            with explained(
-                self._model, f"running the forward of {self._workload.name} (step {number})", batch.args, batch.kwargs
-            ):
+            with self._explained("running the forward of", number, batch):
                 output = self._model(*batch.args, **batch.kwargs)
-            with explained(
-                self._model, f"computing the loss of {self._workload.name} (step {number})", batch.args, batch.kwargs
-            ):
+            with self._explained("computing the loss of", number, batch):
                 loss = self._workload.loss(output, batch)
                 _check_loss(loss, self._workload.name)
-        with explained(
-            self._model, f"running the backward of {self._workload.name} (step {number})", batch.args, batch.kwargs
-        ):
+        with self._explained("running the backward of", number, batch):
             scale.scale(loss).backward()
         value = float(loss.detach().item())
         if math.isfinite(value):
