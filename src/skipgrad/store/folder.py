@@ -10,7 +10,10 @@ from pathlib import Path
 
 from skipgrad.core import OutputError
 
-RUN, REPORT = "run.sqlite", "report.html"
+RUN = "run.sqlite"
+"""The name of a job's run file in its folder."""
+REPORT = "report.html"
+"""The name of its page."""
 
 
 def make_folder(out: str | Path | None, model: str, data: str) -> Path:
