@@ -15,7 +15,7 @@ DROWNED = 3.0
 # 2.5 (ViT) or 3.4 (Llama), and nothing but the embedding lies before it. At ten it carries a hundredth: no skip at all.
 LOST = 10.0
 # rho = √Σb² over the identity skips. In the first races Pre-LN stood at 0.8–1.5 (healthy), Post-LN at 3.2 and a
-# batch-norm ResNet-56, which trains, at 4.1: few nets, and no script repeats these. Above 2 the cure is worth one trial;
+# batch-norm ResNet-56, which trains, at 4.1: few nets, and no script repeats these. Above 2 the cure is worth a trial;
 # what it brought when it was measured is in benchmarks/results (2026-11-28-cures.txt), and is little.
 RESTLESS = 2.0
 # At this share of lost skips the whole net is concerned.
