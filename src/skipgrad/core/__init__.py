@@ -1,5 +1,6 @@
 """Records, errors, registry and units: what every layer shares. Imports no torch."""
 
+from skipgrad.core.account import Account, Cost
 from skipgrad.core.clean import Unclean
 from skipgrad.core.endings import Ending, ending
 from skipgrad.core.errors import (
@@ -22,7 +23,9 @@ from skipgrad.core.sources import SourceShares, source_shares
 from skipgrad.core.spectrum import PathRow, PathSpectrum
 
 __all__ = [
+    "Account",
     "BadInput",
+    "Cost",
     "Cure",
     "DataError",
     "Ending",

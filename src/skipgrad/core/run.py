@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from skipgrad.core.account import Account
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.spectrum import PathRow
 
@@ -311,6 +312,7 @@ class Measurements:
         losses: may be empty (a loss is not the ledger's to see).
         notes: what could not be measured.
         paths: the gradient by path length, in order of steps; empty unless somebody asked for it.
+        account: what became of every forward; None where nobody knows (a run file of an earlier version).
     """
 
     graph: SkipGraph
@@ -319,6 +321,7 @@ class Measurements:
     losses: tuple[LossPoint, ...] = ()
     notes: tuple[str, ...] = ()
     paths: tuple[PathRow, ...] = ()
+    account: Account | None = None
 
     def steps(self) -> list[int]:
         """The steps measured, ascending."""

@@ -27,6 +27,7 @@ __all__ = [
     "NO_RULES",
     "Found",
     "Rules",
+    "build",
     "find",
     "find_built",
     "find_in_call",

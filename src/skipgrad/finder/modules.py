@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 
 class ModuleStack:
-    """Follows the calls of modules by global hooks, for as long as it is entered.
+    """Follows the calls of modules by global hooks, for as long as it is entered, in the thread that entered it.
 
     Args:
         model: the root of the paths; a module that is not inside it goes by the path of its caller.
@@ -27,18 +28,26 @@ class ModuleStack:
         self.ran: set[str] = set()
         self.deepest = ""
         self._handles: list[Any] = []
+        self._thread = 0
+
+    def entered(self, module: nn.Module, name: str) -> None:
+        """Called when a module is called; `name` is its path."""
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
+        if threading.get_ident() != self._thread:  # these hooks see the modules of all threads
+            return
         name = self.names.get(id(module), self.path[-1])
         self.ran.add(name)
         self.path.append(name)
         self.deepest = name
+        self.entered(module, name)
 
     def _leave(self, _module: nn.Module, _args: Any, _out: Any) -> None:
-        if len(self.path) > 1:
+        if threading.get_ident() == self._thread and len(self.path) > 1:
             self.path.pop()
 
     def __enter__(self) -> ModuleStack:
+        self._thread = threading.get_ident()
         hooks = torch.nn.modules.module
         self._handles = [
             hooks.register_module_forward_pre_hook(self._enter),

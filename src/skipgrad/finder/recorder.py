@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,15 +30,43 @@ from skipgrad.finder.calls import (
     share_memory,
     version_of,
 )
+from skipgrad.finder.functions import shown_to
 from skipgrad.finder.meta import without_arithmetic
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
 from skipgrad.finder.trace import Node, Trace
+from skipgrad.finder.values import Values
 from skipgrad.instrument.calls import Address, EnteredOnce, function_name
 from skipgrad.instrument.tensors import is_counted, tensors_in
 
+ACCESSORS = frozenset({"__get__", "__set__", "__delete__"})  # of a tensor's attributes
 UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
 _FUSED = ("addcmul", "addmm", "baddbmm", "addbmm", "addmv")  # an add and a product in one call
+
+
+@dataclass(slots=True)
+class Met:
+    """A call that is about to be made, as it was met.
+
+    Attributes:
+        func: the function.
+        raw: its name.
+        op: the op it computes.
+        args: what it is called with.
+        kwargs: what it is called with.
+        given: the tensors among them.
+        versions: of those tensors.
+        rule: the user's rule for it, if any.
+    """
+
+    func: Any
+    raw: str
+    op: str
+    args: Any
+    kwargs: Any
+    given: list[torch.Tensor]
+    versions: list[int]
+    rule: Rule | None
 
 
 class Recorder(EnteredOnce):
@@ -70,16 +99,14 @@ class Recorder(EnteredOnce):
         self.below = 0  # above 0: inside a call that `Surface` has brought up from below
         self._stack, self._learned, self._rules = stack, learned, rules
         self._constants = {id(t) for t in constants}
-        self._at: dict[int, int] = {}  # id of a tensor -> node of its present version
-        self._keep: list[torch.Tensor] = []  # so that no id is used twice
-        self._view_of: dict[int, torch.Tensor] = {}
-        self._places: dict[Any, torch.Tensor] = {}  # where a tensor's values lie -> the tensor
-        self._placed = 0  # how many of `_keep` are in `_places`, which is brought up to date only when it is needed
+        self._values = Values()
         # The next ones are counters and not flags because what they tell of may nest.
         self._apart = 0  # above 0: inside a user's function that runs in an op's place; its calls get no address,
         # because a watched run makes the op itself and never these calls
         self._within: set[str] = set()  # ops in whose place a user's function is running
         self._inside = 0  # above 0: inside a call that is being recorded; the calls it makes are not recorded
+        self._applied: Address | None = None  # the application of an autograd function that is running
+        self._checkpoint: Address | None = None  # the reentrant checkpoint that is running
         self._silent = 0  # above 0: inside something that counts as one op; its calls are counted, not recorded
 
     # -- nodes -------------------------------------------------------------------------------------
@@ -88,64 +115,43 @@ class Recorder(EnteredOnce):
         self.trace.nodes.append(node)
         return node
 
-    def _bind(self, tensor: torch.Tensor, node: Node) -> None:
-        self._at[id(tensor)] = node.i
-        self._keep.append(tensor)
-
     def input(self, tensor: torch.Tensor) -> None:
         """Registers a tensor the model is called with."""
         node = self._add(op="input", cls="input", role="activation", **facts(tensor))
-        self._bind(tensor, node)
+        self._values[tensor] = node.i
 
     def node_of(self, tensor: torch.Tensor) -> int:
         """The node whose value a tensor holds now; a learned tensor or a constant gets its node at its first use."""
-        at = self._at.get(id(tensor))
+        at = self._values.get(tensor)
         if at is not None:
             return at
         name = self._learned.get(id(tensor))
         if name is None and id(tensor) not in self._constants:
-            same = self._same_place(tensor)
+            same = self._values.in_the_same_place(tensor)
             if same is not None:
-                return self._at[id(same)]
+                return same
             if tensor.is_leaf and tensor.requires_grad:
                 name = UNREGISTERED
             else:
                 self.unseen = True
         role = "param" if name is not None else "const"
         node = self._add(op=role, cls=role, role=role, params=(name,) if name else (), **facts(tensor))
-        self._bind(tensor, node)
+        self._values[tensor] = node.i
         return node.i
-
-    def _same_place(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """A recorded tensor with the same values in the same memory as this one; None when there is none.
-
-        Autograd and ``vmap`` make new tensor objects for old values below the level of the recorder.
-        """
-        for kept in self._keep[self._placed :]:
-            place = place_of(kept)
-            if place is not None:
-                self._places[place] = kept
-        self._placed = len(self._keep)
-        place = place_of(tensor)
-        return None if place is None else self._places.get(place)
 
     # -- calls -------------------------------------------------------------------------------------
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         raw = function_name(func)
-        if raw in ("__get__", "__set__", "__delete__"):
+        if raw in ACCESSORS:
             return self._attribute(func, raw, args, kwargs)
         if self._silent:
             out = func(*args, **kwargs)
-            if is_counted(args, kwargs):
-                self._count(raw, args[0] if raw == "__setitem__" else out)
+            self._passed_over(raw, args, kwargs, out)
             return out
-        given = list(tensors_in((args, kwargs)))
-        op = ops.canonical(raw)
-        rule = self._rule(op, qualified_name(func))
-        if callable(rule):
-            return self._instead(op, rule, raw, args, kwargs)
-        versions = [version_of(t) for t in given]
+        met = self._meet(func, raw, args, kwargs)
+        if callable(met.rule):
+            return self._instead(met.op, met.rule, raw, args, kwargs)
         out = without_arithmetic(raw, args, kwargs)
         if out is None:
             self._inside += 1
@@ -155,20 +161,37 @@ class Recorder(EnteredOnce):
                 self._inside -= 1
         if raw == "__iter__":
             out = list(out)  # an iterator can be read only once: its tensors are recorded, then a new one is returned
+        self._made(met, out)
+        return iter(out) if raw == "__iter__" else out
+
+    def _passed_over(self, raw: str, args: Any, kwargs: Any, out: Any) -> None:
+        """Counts a call inside something that counts as one op."""
+        if is_counted(args, kwargs):
+            self._count(raw, args[0] if raw == "__setitem__" else out)
+
+    def _meet(self, func: Any, raw: str, args: Any, kwargs: Any) -> Met:
+        """What is known of a call before it is made."""
+        given = list(tensors_in((args, kwargs)))
+        op = ops.canonical(raw)
+        rule = self._rule(op, qualified_name(func)) if self._rules.ops else None
+        return Met(func, raw, op, args, kwargs, given, [version_of(t) for t in given], rule)
+
+    def _made(self, met: Met, out: Any) -> None:
+        """Records a call that was made."""
+        raw, args, kwargs, given = met.raw, met.args, met.kwargs, met.given
         results = args[0] if raw == "__setitem__" else out
-        changed = changed_by(raw, func, args, given, versions)
+        changed = changed_by(raw, met.func, args, given, met.versions)
         counted = is_counted(args, kwargs)
         number = self._count(raw, results) if counted else None
         if number is not None or (not counted and any(True for _ in tensors_in(results))):
             call = None if self._apart or number is None else Address(raw, number)
-            self._record(op, call, given, changed, results, kwargs, args, rule)
-        return iter(out) if raw == "__iter__" else out
+            self._record(met.op, call, given, changed, results, kwargs, args, met.rule)
 
     def _attribute(self, func: Any, raw: str, args: Any, kwargs: Any) -> Any:
         """Handles access to a tensor's attribute; ``x.T``, ``x.real`` and the like make a view without a call."""
         out = func(*args, **kwargs)
         if raw == "__get__" and isinstance(out, torch.Tensor) and not self._silent:
-            new = id(out) not in self._at and id(out) not in self._learned
+            new = self._values.get(out) is None and id(out) not in self._learned
             given = list(tensors_in((args, kwargs)))
             if new and given and out is not given[0]:
                 self._record("T", None, given, [], out, {}, args)
@@ -249,6 +272,8 @@ class Recorder(EnteredOnce):
             "inplace": bool(changed),
             "call": call,
             "below": bool(self.below),
+            "within": self._applied,
+            "region": self._checkpoint,
             "given": len(given),
             "looked": looked if role == "const" else (),
         }
@@ -293,7 +318,7 @@ class Recorder(EnteredOnce):
         if call and cls in ("identity", "slice") and given:
             for tensor in outs:
                 if tensor is not given[0]:
-                    self._view_of[id(tensor)] = given[0]
+                    self._values.viewed(tensor, given[0])
 
     def _meaning(
         self, op: str, rule: str | None, held: tuple[int, ...], outs: list[torch.Tensor], single: bool
@@ -324,13 +349,13 @@ class Recorder(EnteredOnce):
         return self._add(op=op, cls=cls, args=held, ins=ins, shift=1, **{**common, "role": role}, **facts(out))
 
     def _rebind(self, tensor: torch.Tensor, node: Node, given: list[torch.Tensor], changed: list[torch.Tensor]) -> None:
-        self._bind(tensor, node)
+        self._values[tensor] = node.i
         # A change in place through a view also changes the tensor that is viewed, which may itself be a view. More
         # than 8 views of views are not followed.
         seen = 0
-        while any(tensor is c for c in changed) and id(tensor) in self._view_of and seen < 8:
-            base = self._view_of[id(tensor)]
-            if not share_memory(tensor, base):
+        while any(tensor is c for c in changed) and seen < 8:
+            base = self._values.base_of(tensor)
+            if base is None or not share_memory(tensor, base):
                 break  # a copy: ``x.clone()`` is no view of x
             old = self.node_of(base)
             nodes = self.trace.nodes
@@ -340,7 +365,7 @@ class Recorder(EnteredOnce):
                 op="slice_scatter", cls=self._written_class(old), args=(old, node.i), ins=ins, role=role,
                 module=node.module, call=None, **facts(base),
             )  # fmt: skip
-            self._bind(base, node)
+            self._values[base] = node.i
             changed = [*changed, base]
             tensor, seen = base, seen + 1
 
@@ -389,25 +414,13 @@ class Recorder(EnteredOnce):
         )  # fmt: skip
         self._stack.path.pop()
 
-    @contextlib.contextmanager
-    def functions(self) -> Iterator[None]:
+    def functions(self) -> contextlib.AbstractContextManager[None]:
         """Sees the results of ``torch.autograd.Function``s, whose insides may be hidden from torch (NumPy, kernels)."""
-        # Torch may keep a reference to the ``apply`` it finds meanwhile. The list is emptied at the end, so that such
-        # a reference does not keep the recorder alive, which holds all tensors of a forward.
-        recorders, before = [self], torch.autograd.Function.__dict__["apply"]
+        return shown_to(self)
 
-        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            run = before.__get__(None, cls)
-            return recorders[0]._function(cls.__name__, run, args, kwargs) if recorders else run(*args, **kwargs)
-
-        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            torch.autograd.Function.apply = before
-            recorders.clear()
-
-    def _function(self, name: str, run: Any, args: Any, kwargs: Any) -> Any:
+    def function(self, cls: type, run: Any, args: Any, kwargs: Any) -> Any:
+        """Runs an application of an autograd function, and records it where its insides did not show."""
+        name = cls.__name__
         if self._inside or not self._entered:
             return run(*args, **kwargs)
         rule = self._rule(name)
@@ -420,13 +433,32 @@ class Recorder(EnteredOnce):
             self._silent -= rule is not None
         if self._silent:
             return out
-        given = list(tensors_in((args, kwargs)))
-        seen = [self._at.get(id(t)) for t in tensors_in(out)]
+        given, outs = list(tensors_in((args, kwargs))), list(tensors_in(out))
+        seen = [self._values.get(t) for t in outs]
         hidden = any(at is None or self.trace.nodes[at].role != "activation" for at in seen)
         moved = any(self.trace.nodes[self.node_of(t)].role == "activation" for t in given)
+        if rule is None and outs and hidden and self._handed_on(given, outs):
+            return out
         if rule is not None or (seen and hidden and moved):
             self._record(name, None, given, [], out, {}, args, rule)
         return out
+
+    def _handed_on(self, given: list[torch.Tensor], outs: list[torch.Tensor], call: Address | None = None) -> bool:
+        """Records a function that returns its arguments under other names, as those of torch's backward hooks do."""
+        places = [place_of(t) for t in given]
+        sources = [places.index(place) if (place := place_of(t)) is not None and place in places else -1 for t in outs]
+        if any(k < 0 for k in sources):
+            return False
+        for tensor, k in zip(outs, sources, strict=True):
+            held = self.node_of(given[k])
+            if tensor is given[k] or self.trace.nodes[held].role != "activation":
+                continue
+            node = self._add(
+                op="view_as", cls="identity", args=(held,), ins=(held,), role="activation",
+                module=self._stack.path[-1], call=call, shift=k, given=len(given), **facts(tensor),
+            )  # fmt: skip
+            self._values[tensor] = node.i
+        return True
 
 
 class _Again:

@@ -43,6 +43,8 @@ class Node:
         looked: for a constant, the activations whose values it was computed from (``x > 0``): no gradient comes back
             through it, but a path that is multiplied by it is not linear in them.
         below: computed where it is not known in which module's forward (exported and scripted programs).
+        within: the application of an autograd function that it was computed inside of, where that is known.
+        region: the reentrant checkpoint that it was computed inside of, likewise; it is computed again in the backward.
     """
 
     i: int
@@ -69,6 +71,8 @@ class Node:
     given: int = 0
     looked: tuple[int, ...] = ()
     below: bool = False
+    within: Address | None = None
+    region: Address | None = None
 
     @property
     def weight(self) -> int:
@@ -94,6 +98,7 @@ class Trace:
         notes: what was surprising.
         unrun: paths of leaf modules that were not called.
         rules: the user's own rules that it was recorded with.
+        applied: application of an autograd function → the nodes of what it was given, and of what it returned.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -105,6 +110,7 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     unrun: tuple[str, ...] = ()
     rules: Any = None
+    applied: dict[Address, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 
     @property
     def flat(self) -> bool:

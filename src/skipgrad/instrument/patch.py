@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,22 +16,25 @@ _ABSENT = object()
 
 
 class ForwardPatch:
-    """Stands in for ``model.forward`` (or its compiled call) and passes each call through `around`.
+    """Stands in for a model's call and passes each call through `around`.
+
+    It is put where ``model.compile()`` puts its compiled call, which ``model(…)`` looks for first: torch leaves it out
+    of copies and pickles, so that one made meanwhile is not watched and does not know of us. What
+    ``torch.compile(model)`` returns is patched outside the compiled region, at its ``forward``, which is left out, too.
 
     Args:
-        model: the module the user calls; a ``torch.compile``d one is patched outside the compiled region.
+        model: the module the user calls.
         around: gets (original, args, kwargs) and returns what the call returns.
     """
 
     def __init__(self, model: nn.Module, around: Callable[[Callable[..., Any], Any, Any], Any]) -> None:
         self.model = model
         self.around = around
-        # ``model.compile()`` keeps its compiled call in this attribute; everything else goes through forward.
-        self.attribute = "_compiled_call_impl" if model.__dict__.get("_compiled_call_impl") else "forward"
+        self.attribute = "forward" if "_orig_mod" in model.__dict__.get("_modules", {}) else "_compiled_call_impl"
         self.kept: Any = model.__dict__.get(self.attribute, _ABSENT)
-        self.original: Callable[..., Any] = getattr(model, self.attribute)
+        original = getattr(model, self.attribute)
+        self.original: Callable[..., Any] = model._call_impl if original is None else original
         self.removed = False
-        # So that the patch has the signature of the forward: transformers' Trainer, say, picks columns of data by it.
         functools.update_wrapper(self, self.original, updated=())
         model.__dict__[self.attribute] = self
 
@@ -50,13 +52,6 @@ class ForwardPatch:
         "it is watched by skipgrad; compile the model, not the function around it, and watch the compiled model"
     )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        # A copy of a watched model (an average of weights, say) is not watched.
-        copy = memo.get(id(self.model))
-        if copy is None or self.attribute != "forward":
-            return self.original
-        return types.MethodType(type(self.model).forward, copy)
-
     def remove(self) -> None:
         """Puts back what was there before.
 
@@ -69,6 +64,14 @@ class ForwardPatch:
                 del attributes[self.attribute]
             else:
                 attributes[self.attribute] = top.kept
+
+
+def compiled_call(model: nn.Module) -> Any:
+    """The compiled call that ``model.compile()`` has made, under whatever stands in for it; None when there is none."""
+    found = model.__dict__.get("_compiled_call_impl")
+    while isinstance(found, ForwardPatch):
+        found = None if found.kept is _ABSENT else found.kept
+    return found
 
 
 @contextlib.contextmanager

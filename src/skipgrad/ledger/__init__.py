@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
 from skipgrad.core import SkipGraph, source_shares
@@ -20,11 +20,12 @@ __all__ = ["Feed", "Ledger", "Recording", "source_shares", "watch"]
 def watch(
     model: nn.Module,
     graph: SkipGraph | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-    every: int = 1,
+    optimizer: Any = None,
+    every: int | None = None,
     run: str | Path | None = None,
     steps: int = 0,
     *,
+    budget: float | None = 0.01,
     sources: bool = False,
     layers: bool = True,
 ) -> Ledger:
@@ -36,11 +37,15 @@ def watch(
 
     Args:
         model: as you call it: plain, ``torch.compile``d, in DistributedDataParallel, after ``fully_shard``.
-        graph: `sg.find`'s; found at the first forward when not given (after ``fully_shard`` it must be given, found
-            before). Its skips are measured, and no others.
-        optimizer: lets steps be the optimizer's, and updates and stalled weights be measured.
-        every: measures each ``every``-th step; the others run at full speed, with no mode on.
+        graph: `sg.find`'s; found as the model runs when not given. Skips that were taken out of it are not measured.
+        optimizer: lets steps be the optimizer's, and updates and stalled weights be measured. A wrapper with an
+            optimizer inside it will do, and so will a list of optimizers that step after the same backward.
+        every: measures each ``every``-th step, whatever it costs; the others run at full speed, with nothing in their
+            way.
         run: a new run file to write, for ``skipgrad report`` and `sg.diagnose`.
+        budget: the share of the time that measuring may cost. The first 20 steps are measured, then as many as the
+            budget allows, drawn at random, and some where a loss you tell (`Ledger.loss`) or the gradient jumps. None
+            measures every step. `Ledger.cost` says what it cost. Without effect where `every` is given.
         steps: how many steps you mean to make, so that ``skipgrad watch`` can say how long it will take.
         sources: measures each source of a concatenation of several by itself, too (`Ledger.sources`). It reads the
             gradients there once more, and keeps one row a source; the run file does not hold them.
@@ -51,9 +56,9 @@ def watch(
 
     Raises:
         BadInput: an argument of the wrong kind.
-        MeasureError: a kind of model that cannot be measured (ScriptModule, ExportedProgram, DataParallel); on
-            entering, weights cut up by ``fully_shard`` and no graph; at the first forward, a graph of another model,
-            or skips that all run inside TorchScript.
+        MeasureError: a kind of model that cannot be measured (ScriptModule, ExportedProgram, DataParallel); a graph of
+            another model; on entering, a compiled model whose weights ``fully_shard`` has cut up, and no graph. Once
+            the watch is on, nothing of it raises into your loop: what cannot be measured is in `Ledger.notes`.
 
     Example:
         >>> import skipgrad as sg, torch, torchvision
@@ -65,4 +70,6 @@ def watch(
     """
     check_steps(steps)
     recording = Recording(run, meta={"model": type(unwrap(model)).__name__}, steps=steps)
-    return Ledger(model, graph, optimizer, every, recording=recording, sources=sources, layers=layers)
+    share = budget if every is None else None
+    how = {"recording": recording, "sources": sources, "layers": layers, "budget": share}
+    return Ledger(model, graph, optimizer, 1 if every is None else every, **how)

@@ -6,14 +6,16 @@ together. Nothing in here keeps autograd's graph alive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from skipgrad.ledger.learned import Learned
+from skipgrad.ledger.edges import LEAF
+from skipgrad.ledger.joined import Joined
 from skipgrad.ledger.plan import TapPlan, Wants
 from skipgrad.ledger.source_gather import SOURCE_WIDTH, source_rows
 from skipgrad.ledger.statistics import (
@@ -31,11 +33,9 @@ from skipgrad.ledger.statistics import (
 
 # A slot is read by indexing a leaf, whose backward fills the whole leaf: leaves are kept small.
 LEAF_ROWS = 32
-LEAF = "torch::autograd::AccumulateGrad"
 _WHOLE_S = ("S", None)
 # Nodes that are searched for a parameter. With none among them the backward counts as one of the training.
 _LOOKED_AT = 256
-TWICE = "its forward was differentiated twice (create_graph), which is measured from the next forward on"
 
 
 def backward_now() -> int:
@@ -64,6 +64,8 @@ class Part:
     put_off: dict[int, list[Wants]] = field(default_factory=dict)  # gather → other rows that its S's size goes into
     sources: dict[int, Tensor] = field(default_factory=dict)  # group → rows of its sources
     leaves: dict[int, Tensor] = field(default_factory=dict)  # gradients of slots, by number of the leaf
+    fresh: bool = False  # the weights had no gradient when the backward began
+    ended: bool = False  # the backward is over, and was not broken off
 
 
 @dataclass(eq=False)
@@ -75,16 +77,18 @@ class Arrivals:
         scale: the number the loss was multiplied by at the time (GradScaler).
         number: the number of the forward in the watch.
         inbox: a list that this object adds itself to when something arrives.
-        learned: what the hooks have learned; its `allowed` is cleared when a backward can itself be differentiated.
+        fresh: tells whether the weights have no gradient as yet.
         parts: number of a backward → what it brought.
         x_squares: gather → mean square of its x.
         f_squares: out row → mean square of F.
         refused: gather → why its figures would be of only a part of S or B.
         outer: the backward inside which a reentrant checkpoint runs one of its own; -1 when there is none.
         passed_over: the last backward that does not belong to the training (``torch.autograd.grad``).
-        direct: whether some gradients are read at the uses of x themselves, not at aliases of x.
-        differentiable: whether a backward was run that can itself be differentiated.
+        joined: uses of x of which a part has come in a backward that goes on.
+        absent: gather → how many of its uses of x send nothing back.
+        thread: that ran the forward.
         seen: whether anything ever arrived.
+        told: whether it is counted among those to which something arrived.
         dropped: whether the forward made other calls than its trace, so that nobody knows what its figures are of.
     """
 
@@ -92,17 +96,32 @@ class Arrivals:
     scale: float
     number: int
     inbox: list[Arrivals]
-    learned: Learned | None = None
+    fresh: Callable[[], bool] = lambda: False
     parts: dict[int, Part] = field(default_factory=dict)
     x_squares: dict[int, Square] = field(default_factory=dict)
     f_squares: dict[int, Square] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     outer: int = -1
     passed_over: int = -1
-    direct: bool = False
-    differentiable: bool = False
+    joined: list[Joined] = field(default_factory=list)
+    absent: dict[int, int] = field(default_factory=dict)
+    thread: int = field(default_factory=threading.get_ident)
     seen: bool = False
+    told: bool = False
     dropped: bool = False
+
+    def backward(self) -> int:
+        """The number of the backward that what comes now is filed under."""
+        return self.outer if self.outer >= 0 else backward_now()
+
+    def without(self, wants: Wants) -> None:
+        """Told of a use of x that sends nothing back, so that nobody waits for it."""
+        for gather, _ in wants.taps:
+            self.absent[gather] = self.absent.get(gather, 0) + 1
+
+    def refuse(self, wants: Wants, reason: str) -> None:
+        """Told of a use of x that cannot be read."""
+        self.refused.update((gather, reason) for gather, _ in wants.taps if gather >= 0)
 
     def part(self, accumulates: bool = False) -> Part | None:
         """Where what the present backward brings is filed; None when that backward does not belong to the training.
@@ -110,18 +129,14 @@ class Arrivals:
         Args:
             accumulates: it is known to add to ``.grad``, so that nothing needs to be looked up.
         """
-        number = self.outer if self.outer >= 0 else backward_now()
+        number = self.backward()
         part = self.parts.get(number)
         if part is not None or number == self.passed_over:
             return part
         if not accumulates and not _accumulates():
             self.passed_over = number
             return None
-        if self.direct and self.differentiable:
-            # The ops have saved x itself, so the gradient of a second differentiation goes straight to x and passes
-            # none of the edges that are read.
-            self.refused.update(dict.fromkeys(range(len(self.plan.specs)), TWICE))
-        part = self.parts[number] = Part()
+        part = self.parts[number] = Part(fresh=self.fresh())
         self.seen = True
         if self not in self.inbox:
             self.inbox.append(self)
@@ -132,9 +147,6 @@ class Arrivals:
     def take(self, found: Sequence[tuple[Tensor, Wants]]) -> None:
         """Takes gradients in, with what is wanted of each."""
         if torch.is_grad_enabled():
-            self.differentiable = True
-            if self.learned is not None:
-                self.learned.allowed = False
             with torch.no_grad():  # figures have no gradient of their own
                 self.take(found)
             return
@@ -176,7 +188,7 @@ class Arrivals:
             self._close(part, gather)
             waiting = part.waiting.setdefault(gather, {})
         waiting[z] = grad
-        if len(waiting) == len(self.plan.spec(gather)):
+        if len(waiting) + self.absent.get(gather, 0) >= len(self.plan.spec(gather)):
             self._close(part, gather)
 
     def _close(self, part: Part, gather: int) -> None:
@@ -199,6 +211,11 @@ class Arrivals:
     def _finish(self, part: Part) -> None:
         """Closes the gathers that still wait at the end of a backward: what has not come by now will not come."""
         with torch.no_grad():
+            part.ended = True
+            number = next((n for n, p in self.parts.items() if p is part), -1)
+            joined, self.joined = self.joined, []
+            for use in joined:
+                use.finish(number)
             for gather in list(part.waiting):
                 self._close(part, gather)
 
@@ -212,6 +229,11 @@ class Arrivals:
         if self.outer in self.parts:
             self._finish(self.parts[self.outer])
         self.outer = -1
+
+    def over(self) -> list[int]:
+        """The backwards that are over: those that ended, and those that this thread began and that were broken off."""
+        mine = self.thread == threading.get_ident()
+        return [number for number, part in list(self.parts.items()) if part.ended or mine]
 
     def taken(self, number: int) -> Rows:
         """Takes out what one backward brought."""
@@ -240,21 +262,24 @@ class Arrivals:
 def _accumulates() -> bool:
     """Whether the present backward adds to the gradients of parameters; ``torch.autograd.grad`` does not."""
     pending: list[Any] = [torch._C._current_autograd_node()]
-    seen = set(pending)
+    seen, known = set(pending), False
     for node in pending:  # grows as it goes: the nearest first
         for below, _ in node.next_functions:
             if below is None or below in seen:
                 continue
             if below.name() == LEAF:
                 if isinstance(below.variable, torch.nn.Parameter):
+                    known = True
                     try:
-                        return torch._C._will_engine_execute_node(below)
+                        if torch._C._will_engine_execute_node(below):
+                            return True
                     except RuntimeError:  # "currently running autograd.grad()", and this parameter is asked for
                         return False
+                    seen.add(below)  # ``backward(inputs=…)`` may leave this one out
             elif len(seen) < _LOOKED_AT:
                 seen.add(below)
                 pending.append(below)
-    return True
+    return not known
 
 
 def _put(rows: dict[int, Row], i: int, row: Row) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from skipgrad.core import MeasureError, SkipGraph
 from skipgrad.finder import NO_RULES, Found, find_in_call
 from skipgrad.instrument.calls import Address
+from skipgrad.instrument.patch import compiled_call
 from skipgrad.ledger.mode import TapMode
 from skipgrad.ledger.plan import TapPlan, make_plan
 from skipgrad.ledger.refuse import scripted
@@ -100,7 +101,7 @@ class Kinds:
             return None
         for name, reason in plan.refused.items():
             self._note(f"{name}: not measured: {reason}")
-        mode = TapMode(plan, compiled=any(map(_is_compiled, (self._called, *self._called.modules()))))
+        mode = TapMode(plan)
         self.modes[key] = mode
         return mode
 
@@ -170,5 +171,6 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _is_compiled(model: nn.Module) -> bool:
-    return hasattr(model, "_orig_mod") or model.__dict__.get("_compiled_call_impl") is not None
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a module is called through ``torch.compile``."""
+    return hasattr(model, "_orig_mod") or compiled_call(model) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -10,14 +12,16 @@ import torch
 from torch import nn
 
 from skipgrad.core import (
+    Account,
     BadInput,
+    Cost,
     Ending,
     LayerRow,
     LossPoint,
     Measurements,
-    ModelError,
     PathRow,
     PathSpectrum,
+    SkipgradError,
     SkipGraph,
     SkipRow,
     SourceRow,
@@ -25,17 +29,24 @@ from skipgrad.core import (
     ending,
 )
 from skipgrad.finder import is_tracing, signature
+from skipgrad.instrument.faults import first_line
 from skipgrad.instrument.patch import ForwardPatch
 from skipgrad.instrument.wrappers import is_sharded, unwrap
 from skipgrad.ledger.arrivals import backward_now
+from skipgrad.ledger.attach import attach, sizes
+from skipgrad.ledger.budget import Budget
+from skipgrad.ledger.forwards import Forwards
 from skipgrad.ledger.kept import Feed, Kept
-from skipgrad.ledger.kinds import Kinds
+from skipgrad.ledger.kinds import Kinds, is_compiled
 from skipgrad.ledger.mode import TapMode
+from skipgrad.ledger.optimizers import Optimizers
+from skipgrad.ledger.places import Places
 from skipgrad.ledger.ranks import gathered
 from skipgrad.ledger.recording import Recording
-from skipgrad.ledger.reentrant import rerunning
-from skipgrad.ledger.refuse import check_arguments, check_switch, other_transform
+from skipgrad.ledger.reentrant import Recorded, crossing, rerunning
+from skipgrad.ledger.refuse import check_arguments, check_budget, check_switch, other_transform, scripted
 from skipgrad.ledger.steps import Steps
+from skipgrad.ledger.tape import Tape
 
 if TYPE_CHECKING:
     import polars
@@ -57,26 +68,36 @@ class Ledger:
         self,
         model: nn.Module,
         graph: SkipGraph | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Any = None,
         every: int = 1,
         *,
+        budget: float | None = None,
         recording: Recording | None = None,
         sources: bool = False,
         layers: bool = True,
     ) -> None:
         check_arguments(model, graph, every)
+        check_budget(budget)
         check_switch("sources", sources)
         check_switch("layers", layers)
         self.notes: list[str] = []
         self._user_model = model
         self._inner = unwrap(model)
-        self._optimizer = optimizer
+        self._optimizers = None if optimizer is None else Optimizers(optimizer)
+        self._budget = Budget(budget, every)
         self._recording = Recording() if recording is None else recording
         self._kept = Kept(self._note)
-        self._kinds = Kinds(model, self._inner, graph, self._note, sources=sources, layers=layers)
-        self._steps = Steps(optimizer, every, self._kept, self._note, self._hand_on)
+        self._compiled = any(map(is_compiled, (model, *nn.Module.modules(self._inner))))
+        wants = {"sources": sources, "layers": layers}
+        # Into a compiled graph nobody sees while it runs: it is traced beforehand. Any other forward is recorded.
+        self._kinds = Kinds(model, self._inner, graph, self._note, **wants) if self._compiled else None
+        self._forwards = Forwards(self._inner, graph, self._note, **wants)
+        self._steps = Steps(self._optimizers, self._budget, self._kept, self._note, self._hand_on)
         self._patch: ForwardPatch | None = None
-        self._busy = False
+        self._here = _Here()
+        self._measured = self._left_out = 0
+        self._reasons: Counter[str] = Counter()  # why forwards were not measured
+        self._ran: Counter[str] = Counter()
         self._named: dict[str, nn.Parameter] | None = None
         self._paths: dict[int, PathRow] = {}  # by step
         self._listeners: list[Listener] = []
@@ -84,7 +105,7 @@ class Ledger:
     @property
     def graph(self) -> SkipGraph | None:
         """The skips watched; None until the first forward when the watch was given none."""
-        return self._kinds.graph
+        return self._forwards.graph if self._kinds is None else self._kinds.graph
 
     # -- the watch ---------------------------------------------------------------------------------
     def __enter__(self) -> Ledger:
@@ -92,12 +113,14 @@ class Ledger:
             raise BadInput(
                 "entering a watch", received="one that is entered already", todo="make a new one: sg.watch(…)"
             )
-        sharded = self._kinds.sharded = is_sharded(self._inner)
-        if sharded:
-            self._kinds.given_trace()
+        self._sharded = is_sharded(self._inner)
+        if self._kinds is not None:
+            self._kinds.sharded = self._sharded
+            if self._sharded:
+                self._kinds.given_trace()
         self._recording.begin(self._rate())
         # Inside a forward ``fully_shard`` has other parameters in the place of these.
-        self._named = dict(self._inner.named_parameters(remove_duplicate=False)) if sharded else None
+        self._named = dict(self._inner.named_parameters(remove_duplicate=False)) if self._sharded else None
         # DistributedDataParallel calls its module; a compiled module is called itself.
         target = self._user_model
         if isinstance(target, nn.parallel.DistributedDataParallel):
@@ -126,11 +149,12 @@ class Ledger:
             return
         self._patch.remove()
         self._patch = None
-        self._steps.end()
-        self._kinds.end()
+        self._steps.end(self._measured)
+        if self._kinds is not None:
+            self._kinds.end()
         made = self._steps.number if steps is None else steps
         with ExitStack() as stack:  # each of them, also when one of them raises
-            stack.callback(self._recording.end, Ending(state, error), made, self.notes)
+            stack.callback(self._recording.end, Ending(state, error), made, self.notes, self.account)
             self._hand_on()
 
     def scaled_by(self, scaler: Any) -> Ledger:
@@ -139,8 +163,13 @@ class Ledger:
         return self
 
     def loss(self, value: float, seconds: float = 0.0) -> None:
-        """Adds the loss of this step to what is diagnosed and written; a ledger cannot see losses, only gradients."""
-        self.loss_at(LossPoint(0, self._steps.number, float(value), seconds))
+        """Adds the loss of this step to what is diagnosed and written; a ledger cannot see losses, only gradients.
+
+        Called after the optimizer's step it is the loss of that step.
+        """
+        self._steps.flush()
+        self._budget.loss(float(value))
+        self.loss_at(LossPoint(0, self._steps.told, float(value), seconds))
 
     def loss_at(self, point: LossPoint) -> None:
         """Adds the loss of a step that is over."""
@@ -236,7 +265,7 @@ class Ledger:
         rows, layers = tuple(self.rows()), tuple(self.layers())
         paths = tuple(self._paths[step] for step in sorted(self._paths))
         losses, notes = tuple(self._kept.losses), tuple(self.notes)
-        return Measurements(self.graph or SkipGraph(()), rows, layers, losses, notes, paths)
+        return Measurements(self.graph or SkipGraph(()), rows, layers, losses, notes, paths, self.account)
 
     def reduced(self, group: Any = None, *, mean: bool = True) -> Measurements:
         """What one process with the whole batch would have measured. A collective call: every rank has to make it.
@@ -252,6 +281,30 @@ class Ledger:
         """
         return gathered(self.measurements(), group, mean=mean, sharded=is_sharded(self._inner))
 
+    @property
+    def cost(self) -> Cost:
+        """What measuring has cost so far."""
+        return self._budget.cost
+
+    @property
+    def account(self) -> Account:
+        """What became of every forward so far."""
+        self._steps.flush()
+        steps = self._steps
+        ran = {s.name: 0 for s in self.graph.skips} if self.graph is not None else {}
+        ran.update(self._ran)
+        return Account(
+            forwards=steps.forwards,
+            measured=self._measured,
+            left_out=self._left_out,
+            unmeasured=dict(self._reasons),
+            backwards=steps.backwards,
+            without=self._measured - steps.brought,
+            ran=ran,
+            rows=dict(steps.rows),
+            cost=self.cost,
+        )
+
     def __repr__(self) -> str:
         skips = len(self.graph) if self.graph is not None else 0
         rows, layers = self._kept.counts
@@ -261,59 +314,118 @@ class Ledger:
     # -- forwards ----------------------------------------------------------------------------------
     def _forward(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         # Busy: the model calls itself. Tracing: the finder runs the forward. Without gradients nothing can be read.
-        if self._busy or is_tracing() or not torch.is_grad_enabled():
+        if self._here.busy or is_tracing() or not torch.is_grad_enabled():
             return original(*args, **kwargs)
         inside = backward_now() >= 0
         if inside and not rerunning():  # non-reentrant checkpointing of the whole model: its first run is measured
             return original(*args, **kwargs)
-        if not inside:
-            self._steps.before_forward()
-        if not self._steps.forward():
+        with self._steps.lock:
+            if not inside:
+                self._steps.before_forward()
+            chosen = self._steps.forward()
+            self._left_out += not chosen
+        if not chosen:
             return original(*args, **kwargs)
         other = other_transform()
         if other:
+            self._reasons[f"under {other}"] += 1
             self._note(f"a forward under {other} is not measured")
             return original(*args, **kwargs)
+        if self._kinds is not None:
+            return self._tapped(self._kinds, original, args, kwargs, inside)
+        return self._recorded(original, args, kwargs, inside)
+
+    def _recorded(self, original: Callable[..., Any], args: Any, kwargs: Any, inside: bool) -> Any:
+        """Runs a forward, recording what it calls; hooks the autograd nodes of its skips when it has returned."""
+        whole = Recorded(self._inner, self._sharded, self._forwards.rules)
+        tape = Tape(Places(self._inner, cut=self._sharded), whole.rules, rerun=whole.again)
+        self._here.busy = True
+        try:
+            with tape.recording(self._inner, args, kwargs):
+                out = original(*args, **kwargs)
+        except BaseException:
+            self._reasons["it raised"] += 1
+            raise
+        finally:
+            self._here.busy = False
+        try:
+            with self._steps.lock:
+                self._measure(tape, whole, args, kwargs, inside)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may end a training
+            self._unmeasured(f"{type(error).__name__}: {first_line(error)}")
+        return out
+
+    def _measure(self, tape: Tape, whole: Recorded, args: Any, kwargs: Any, inside: bool) -> None:
+        if tape.failed:
+            self._unmeasured(tape.failed)
+            return
+        kind, new = self._forwards.kind(tape, args, kwargs)
+        if new:
+            if below := scripted(self._inner):
+                shown = ", ".join(below[:4]) + (" …" if len(below) > 4 else "")
+                self._note(f"TorchScript programs, inside which nothing is seen: {shown}")
+            self._steps.follow(self._inner, kind.plan, self._named)
+            if self.graph is not None:
+                self._recording.graph(self.graph)
+        arrivals = self._steps.arrivals(kind.plan)
+        sizes(kind.plan, tape, arrivals)
+        arrivals.refused.update(crossing(kind.plan, tape))
+        attach(kind.plan, tape, arrivals)
+        whole.arrivals = arrivals
+        self._steps.waiting.append(arrivals)
+        self._measured += 1
+        self._ran.update(kind.skips)
+        if inside:  # the second run of a reentrant checkpoint around the whole model: its backward comes right now
+            arrivals.inside()
+
+    def _unmeasured(self, reason: str) -> None:
+        self._reasons[f"could not be recorded ({reason})"] += 1
+        self._note(f"step {self._steps.number}: the forward could not be recorded ({reason}); no figures for it")
+
+    def _tapped(self, kinds: Kinds, original: Callable[..., Any], args: Any, kwargs: Any, inside: bool) -> Any:
+        """Runs a compiled forward, with taps around the calls that its trace foretells."""
         key = signature(args, kwargs, self._inner.training)
-        if key in self._kinds.given_up:
+        if key in kinds.given_up:
+            self._reasons[_NO_TRACE] += 1
             return original(*args, **kwargs)
         try:
-            mode = self._mode(key, args, kwargs)
-        except ModelError:
-            original(*args, **kwargs)  # raises what it raises for the user without a watch, if it does
-            raise
+            mode = self._mode(kinds, key, args, kwargs)
+        except SkipgradError as error:
+            self._reasons["could not be traced"] += 1
+            kinds.given_up.add(key)
+            self._note(f"this kind of forward is not measured: {error}")
+            return original(*args, **kwargs)
         if mode is None:
+            self._reasons[_NO_TRACE] += 1
             return original(*args, **kwargs)
         arrivals = self._steps.arrivals(mode.plan)
         mode.begin(arrivals, self._device())
-        self._busy = True
+        self._here.busy = True
         try:
             with mode:
                 out = original(*args, **kwargs)
         except BaseException:
             mode.end()
+            self._reasons["it raised"] += 1
             raise
         finally:
-            self._busy = False
-        if mode.off:
-            self._note("a fork ran with gradients off (torch.no_grad, or a checkpoint that is not torch's own)")
+            self._here.busy = False
         if mode.end():
             self._steps.waiting.append(arrivals)
-            if inside:  # the second run of a reentrant checkpoint around the whole model: its backward comes right now
+            self._measured += 1
+            self._ran.update(s.name for s in mode.plan.skips)
+            if inside:
                 arrivals.inside()
         else:
             arrivals.dropped = True
-            if mode.unhooked:
-                step = self._steps.number
-                self._note(f"step {step}: a call built in another way than before; no figures for this forward")
-            else:
-                self._kinds.changed(key, mode, self._steps.number)
+            self._reasons[_NO_TRACE] += 1
+            kinds.changed(key, mode, self._steps.number)
         return out
 
-    def _mode(self, key: Any, args: Any, kwargs: Any) -> TapMode | None:
-        if key in self._kinds.modes:
-            return self._kinds.modes[key]
-        mode = self._kinds.make(key, args, kwargs)
+    def _mode(self, kinds: Kinds, key: Any, args: Any, kwargs: Any) -> TapMode | None:
+        if key in kinds.modes:
+            return kinds.modes[key]
+        mode = kinds.make(key, args, kwargs)
         if mode is not None:
             self._steps.follow(self._inner, mode.plan, self._named)
             if self.graph is not None:
@@ -339,12 +451,24 @@ class Ledger:
                 listener(*news)
 
     def _rate(self) -> float:
-        groups = getattr(self._optimizer, "param_groups", None) or [{}]
-        return float(groups[0].get("lr") or 0.0)
+        return 0.0 if self._optimizers is None else self._optimizers.rate
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+_NO_TRACE = "made other calls than its trace"
+
+
+class _Here(threading.local):
+    """What the watch is doing in this thread.
+
+    Attributes:
+        busy: whether a forward of the model runs, so that a call of the model inside it is a part of that.
+    """
+
+    busy = False
 
 
 def _plain(row: Any) -> tuple[Any, ...]:

@@ -118,6 +118,8 @@ class TapPlan:
         dtype: the dtype of the figures.
         hidden: calls that are made below Python (in TorchScript, in extensions), where a run cannot be tapped.
         groups: groups of sources that are measured one by one. Where a gather is asked for, ~k stands for group k.
+        forks: per gather, the (node, number of values) that x consists of.
+        ends: per out row, the nodes that F consists of.
     """
 
     sites: dict[str, dict[int, Site]] = field(default_factory=dict)
@@ -130,6 +132,8 @@ class TapPlan:
     dtype: torch.dtype = torch.float32
     hidden: frozenset[Address] = frozenset()
     groups: list[Group] = field(default_factory=list)
+    forks: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
+    ends: list[tuple[int, ...]] = field(default_factory=list)
 
     def spec(self, gather: int) -> Spec:
         """The uses whose gradients a gather, or a group of sources, is of."""
@@ -179,11 +183,12 @@ def make_plan(
         except _Refused as reason:
             plan.refused[name] = str(reason)
     for depth, (name, node) in enumerate(found.layers if layers else ()):
-        if node.call is None or node.inplace or node.dtype.is_complex or node.call in hidden:
+        call = _call_of(found, node)
+        if call is None or node.inplace or node.dtype.is_complex or call in hidden:
             continue
         shapes = {n.params[0]: n.shape for n in found.trace.nodes if n.op == "param"}
         weights = tuple(p for p in node.params if len(shapes.get(p, (0, 0))) > 1)
-        plan.site(node.call).layers.append(len(plan.layers))
+        plan.site(call).layers.append(len(plan.layers))
         plan.layers.append((name, depth, weights))
     calls = [Address(name, number) for name, sites in plan.sites.items() for number in sites]
     plan.route = route_of(found.trace, calls)
@@ -226,8 +231,9 @@ def _plan_skip(plan: TapPlan, found: Found, name: str, match: Match, *, sources:
     # x is the sources side by side, so its mean square is the mean of theirs, weighted by how many values each has.
     total = sum(size for _, size, _ in groups)
     gathers: list[tuple[int, float]] = []
-    for uses, size, _ in groups:
+    for uses, size, nodes in groups:
         gather = len(plan.specs)
+        plan.forks.append(tuple((i, _numel(found.graph.nodes[i])) for i in nodes))
         plan.specs.append(tuple((u.role, u.part) for u in uses))
         gathers.append((gather, size / total if total else 1 / len(groups)))
         _want(plan, uses, gather)
@@ -235,6 +241,7 @@ def _plan_skip(plan: TapPlan, found: Found, name: str, match: Match, *, sources:
     plan.outs += 1
     call, pos, scale = out
     plan.site(call).outs.append((row, pos))
+    plan.ends.append(tuple(found.graph.value(e) for e in match.branches))
     operands = [(found.graph.nodes[e.op], e.pos) for e in match.branches]
     squares = all(
         node.call is not None and node.call not in plan.hidden and _position(node, pos) is not None
@@ -319,6 +326,9 @@ def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int
     graph = found.graph
     uses: list[_Use] = []
     parts: list[int] = []
+    paths = match.shortcut_nodes | match.branch_nodes
+    on_path = [graph.nodes[e.op] for e in graph.consumers[source] if paths >> e.op & 1 or e in match.shortcuts]
+    apart = len({n.region for n in on_path}) > 1
     for edge in graph.consumers[source]:
         node = graph.nodes[edge.op]
         short = edge in match.shortcuts or bool(match.shortcut_nodes >> edge.op & 1)
@@ -332,15 +342,37 @@ def _uses(found: Found, match: Match, source: int) -> tuple[list[_Use], list[int
         if short or branch:
             if _written_through(found, source, node):
                 raise _Refused(f"a view of its fork ({node.op}) is changed in place")
-            use = _use(found, edge, "S" if short else "B")
+            use = _use(found, edge, "S" if short else "B", apart=apart)
+            twins = [u for u in uses if u.call == use.call] if use.alias else []
+            if any(u.role != use.role for u in twins):
+                raise _Refused("one function takes its fork into shortcut and branch alike")
             # Attention on one tensor three times: one alias stands for all three, and one gradient comes back.
-            if not (use.alias and any(u.call == use.call for u in uses)):
+            if not twins:
                 uses.append(use)
     return uses, parts
 
 
-def _use(found: Found, edge: Edge, role: str) -> _Use:
+def _call_of(found: Found, node: Node) -> Address | None:
+    """The call whose first result is this node: its own, or the application of an autograd function that it ends."""
+    if node.within is None:
+        return node.call
+    results = found.trace.applied[node.within][1] if node.within in found.trace.applied else ()
+    return node.within if results[:1] == (node.i,) else None
+
+
+def _use(found: Found, edge: Edge, role: str, *, apart: bool = False) -> _Use:
     node = found.graph.nodes[edge.op]
+    source = node.args[edge.pos]
+    # A reentrant checkpoint that holds only some of the uses is one op: what it sends back to x is read where it does.
+    if apart and node.region is not None:
+        given = found.trace.applied[node.region][0] if node.region in found.trace.applied else ()
+        if source in given:
+            return _Use(node.region, given.index(source), role, alias=True)
+    if node.within is not None:
+        given = found.trace.applied[node.within][0] if node.within in found.trace.applied else ()
+        if source in given:  # x goes in at this argument of the function
+            return _Use(node.within, given.index(source), role, alias=True)
+        raise _Refused(f"a use of its fork ({node.op}) is inside an autograd function that is not given the fork")
     pos = _position(node, edge.pos)
     if node.call is None or pos is None:
         raise _Refused(f"a use of its fork ({node.op}) is {_NO_CALL}")
@@ -412,10 +444,13 @@ def _grouped(found: Found, match: Match) -> _Fork | None:
 def _out(found: Found, match: Match) -> tuple[Address, int, float]:
     """Where dL/dy is read: (call, argument or -1 for the result, factor from the size read there to ‖dL/dy‖)."""
     node = found.graph.nodes[match.merge]
-    if node.call is None:
+    call = _call_of(found, node)
+    if call is None and node.within is not None:
+        raise _Refused(f"its merge ({node.op}) is inside an autograd function")
+    if call is None or node.call is None:
         raise _Refused(f"its merge ({node.op}) is {_NO_CALL}")
     if not node.inplace:
-        return node.call, -1, 1.0
+        return call, -1, 1.0
     # What ``x += F`` returns is x itself, the object it was given: there is no result to tap. But what arrives at the
     # other operand is dL/dy times alpha.
     for pos in range(1, len(node.args)):

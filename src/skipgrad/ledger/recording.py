@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from skipgrad.core import Ending, LayerRow, LossPoint, PathRow, SkipGraph, SkipRow, Trial
+from skipgrad.core import Account, Ending, LayerRow, LossPoint, PathRow, SkipGraph, SkipRow, Trial
 from skipgrad.store import RunWriter
 from skipgrad.writers import RowWriter
 
@@ -104,20 +104,21 @@ class Recording:
             assert self._trial is not None
             self.file.paths(self._trial.id, [row])
 
-    def end(self, end: Ending, steps: int | None, notes: Sequence[str]) -> None:
+    def end(self, end: Ending, steps: int | None, notes: Sequence[str], account: Account | None = None) -> None:
         """The watch is over; each writer and the file are closed, also when one of them raises.
 
         Args:
             end: how it ended.
             steps: how many were made, where the loop counts them.
             notes: the ledger's.
+            account: the ledger's.
         """
         with ExitStack() as stack:
             for writer in self._writers:
                 stack.callback(writer.close)
-            stack.callback(self._finish, end, steps, notes)
+            stack.callback(self._finish, end, steps, notes, account)
 
-    def _finish(self, end: Ending, steps: int | None, notes: Sequence[str]) -> None:
+    def _finish(self, end: Ending, steps: int | None, notes: Sequence[str], account: Account | None) -> None:
         file, self.file = self.file, None
         if file is None:
             return
@@ -129,6 +130,7 @@ class Recording:
             return
         with file:
             file.trial(replace(trial, steps=made))
-            file.meta(steps=made, **end.meta())
+            accounted = {} if account is None else {"account": account.to_dict()}
+            file.meta(steps=made, **accounted, **end.meta())
             for note in notes:
                 file.note(note)

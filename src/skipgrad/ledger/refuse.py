@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skipgrad.core import BadInput, MeasureError, SkipGraph
+from skipgrad.instrument.wrappers import strip_call, unwrap
 
 
 def check_arguments(model: Any, graph: Any, every: Any) -> None:
@@ -33,6 +34,12 @@ def check_arguments(model: Any, graph: Any, every: Any) -> None:
             received=f"a {type(graph).__name__} as graph",
             todo="pass what sg.find(...) returned",
         )
+    if graph is not None and graph.skips and not _fits(model, graph):
+        raise MeasureError(
+            f"watching {type(unwrap(model)).__name__}",
+            received=f"a graph of other skips ({', '.join(s.name for s in graph.skips[:4])} …)",
+            todo="pass sg.find(model, …) of this very model",
+        )
     if not isinstance(every, int) or every < 1:
         raise BadInput("watching a model", received=f"every={every!r}", todo="pass a whole number from 1 on")
     if isinstance(model, torch.jit.ScriptModule):
@@ -47,6 +54,27 @@ def check_arguments(model: Any, graph: Any, every: Any) -> None:
             received="a DataParallel, whose replicas run in threads of their own",
             todo="watch the plain module (DistributedDataParallel is fine)",
         )
+
+
+def _fits(model: nn.Module, graph: SkipGraph) -> bool:
+    """Whether the weights of any of a graph's branches are the model's."""
+    paths = {name for name, _ in nn.Module.named_modules(unwrap(model))}
+    return any(strip_call(p) in paths for s in graph.skips for branch in s.branches for p in branch)
+
+
+def check_budget(budget: Any) -> None:
+    """Raises for a share of the time that is none.
+
+    Raises:
+        BadInput: that.
+    """
+    if budget is None or (isinstance(budget, float | int) and not isinstance(budget, bool) and 0 < budget <= 1):
+        return
+    raise BadInput(
+        "watching a model",
+        received=f"budget={budget!r}",
+        todo="pass the share of the time that measuring may cost (0.01 is one per cent), or None to measure every step",
+    )
 
 
 def check_steps(steps: Any) -> None:

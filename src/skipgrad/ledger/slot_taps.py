@@ -26,8 +26,6 @@ class SlotTaps:
         slots: the leaves whose gradients are the figures.
     """
 
-    failed = False  # `NodeHooks` can fail for a reason of its own, slots cannot
-
     def __init__(self, plan: TapPlan, slots: Slots) -> None:
         self.plan = plan
         self.slots = slots

@@ -116,6 +116,20 @@ class WeightWatch:
         self._norms: dict[str, float] = {}
         self._readings = 0
 
+    def fresh(self) -> bool:
+        """Whether none of the weights has a gradient, or (where it can be looked at) the smallest has one of zeros."""
+        followed = [w for group in self._groups for w in group.weights]
+        if not followed:
+            return False
+        if all(w.param.grad is None for w in followed):
+            return True
+        graded = [w for w in followed if w.param.grad is not None and w.param.grad.layout is torch.strided]
+        least = min(graded, key=lambda w: w.many, default=None)
+        if least is None or least.param.device.type != "cpu":
+            return False
+        with torch.no_grad():
+            return not bool(_local(least.param.grad).any())  # type: ignore[arg-type]
+
     @torch.no_grad()
     def keep(self) -> None:
         """Copies the weights (of large ones a sample), for `moved` to compare with."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from skipgrad.core.errors import RemedyRefused
 from skipgrad.core.graph import SkipGraph, Suggestion
+from skipgrad.instrument.patch import compiled_call
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate, strip_call
 from skipgrad.remedies.bridges import REGISTERED, Bridge, Shortcuts, build, mark, projection, unmark
@@ -197,7 +198,7 @@ class Bridged(Applied):
 
     def _forget_compiled(self) -> None:
         """Compiled code does not notice new hooks: what was compiled of this model before is compiled again."""
-        inside = any(getattr(m, "_compiled_call_impl", None) is not None for m in self.model.modules())
+        inside = any(compiled_call(m) is not None for m in self.model.modules())
         if inside or "OptimizedModule" in self.wrappers:
             torch.compiler.reset()
 

@@ -1,0 +1,120 @@
+"""The forwards that a watch has recorded: which skips ran in each, and how each kind of forward is measured."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from skipgrad.core import SkipGraph
+from skipgrad.finder import NO_RULES, Found, Rules, build
+from skipgrad.instrument.tensors import describe
+from skipgrad.ledger.names import Names
+from skipgrad.ledger.plan import TapPlan, make_plan
+from skipgrad.ledger.tape import Tape
+
+KEPT = 64  # kinds of forwards whose plans are kept; of one that comes back later the skips are matched anew
+
+
+@dataclass
+class Kind:
+    """A kind of forward.
+
+    Attributes:
+        plan: how it is measured.
+        skips: the skips that ran, by the names they go by.
+    """
+
+    plan: TapPlan
+    skips: tuple[str, ...]
+
+
+class Forwards:
+    """Plans how each forward that was recorded is measured.
+
+    Args:
+        inner: the model itself.
+        graph: the skips to measure, if they are known.
+        note: takes what could not be measured.
+        sources: of a concatenation of several, each is measured by itself, too.
+        layers: the weighted layers are measured, too.
+
+    Attributes:
+        graph: the skips met so far, with those that the user gave; None until the first forward when none were given.
+        rules: the user's own, by which the graph was found.
+    """
+
+    def __init__(
+        self, inner: nn.Module, graph: SkipGraph | None, note: Callable[[str], None], *, sources: bool, layers: bool
+    ) -> None:
+        self.graph = graph
+        found: Found | None = graph.found if graph is not None else None
+        self.rules: Rules = (found.trace.rules or NO_RULES) if found is not None else NO_RULES
+        self._inner, self._note = inner, note
+        self._sources, self._layers = sources, layers
+        self._kinds: OrderedDict[Any, Kind] = OrderedDict()
+        self._names = Names(graph)
+        wanted = {s.name for s in graph.skips} if graph is not None else set()
+        self._left_out = set(found.matches) - wanted if found is not None else set()
+        self._given = graph is not None
+
+    def kind(self, tape: Tape, args: Any, kwargs: Any) -> tuple[Kind, bool]:
+        """The kind of a forward, and whether it is a new one."""
+        key = tape.key()
+        kind = self._kinds.get(key)
+        if kind is not None:
+            self._kinds.move_to_end(key)
+            return kind, False
+        kind = self._kinds[key] = self._planned(tape, args, kwargs)
+        if len(self._kinds) > KEPT:
+            self._kinds.popitem(last=False)
+        return kind, True
+
+    def _planned(self, tape: Tape, args: Any, kwargs: Any) -> Kind:
+        trace = tape.trace
+        trace.how, trace.training, trace.rules = "run", self._inner.training, self.rules
+        graph = build(trace, model=type(self._inner).__name__, inputs=describe(args, kwargs))
+        found: Found = graph.found  # type: ignore[assignment]
+        names = self._names.of(found)
+        found = replace(found, matches={names[n]: m for n, m in found.matches.items()})
+        skips = tuple(replace(s, name=names[s.name], previous=names.get(s.previous or "")) for s in graph.skips)
+        self.graph = _united(self.graph, replace(graph, skips=skips, found=found), self._left_out)
+        ran = tuple(s.name for s in skips if s.name not in self._left_out)
+        plan = make_plan(found, set(ran), sources=self._sources, layers=self._layers)
+        for name, reason in plan.refused.items():
+            self._note(f"{name}: not measured: {reason}")
+        return Kind(plan, ran)
+
+
+def _united(known: SkipGraph | None, met: SkipGraph, left_out: set[str]) -> SkipGraph:
+    """The skips of a graph, and those that a later forward has besides."""
+    if known is None:
+        return met
+    names = {s.name for s in known.skips}
+    new = [s for s in met.skips if s.name not in names and s.name not in left_out]
+    if not new:
+        return known
+    at = {layer.name: k for k, layer in enumerate(known.layers)}
+    layers = list(known.layers)
+    for k, layer in enumerate(met.layers):
+        if layer.name not in at:
+            before = next((at[m.name] + 1 for m in reversed(met.layers[:k]) if m.name in at), 0)
+            layers.insert(before, layer)
+            at = {m.name: i for i, m in enumerate(layers)}
+    old = {layer.name: i for i, layer in enumerate(known.layers)}
+    moved = [at[layer.name] for layer in known.layers] if len(old) == len(known.layers) else None
+    if moved is None:
+        return replace(known, skips=(*known.skips, *new))
+
+    def placed(position: int, through: list[int]) -> int:
+        return through[position - 1] + 1 if 0 < position <= len(through) else 0
+
+    theirs = [at[layer.name] for layer in met.layers]
+    skips = [
+        *(replace(s, start=placed(s.start, moved), end=placed(s.end, moved)) for s in known.skips),
+        *(replace(s, start=placed(s.start, theirs), end=placed(s.end, theirs)) for s in new),
+    ]
+    return replace(known, skips=tuple(sorted(skips, key=lambda s: (s.end, s.start))), layers=tuple(layers))
