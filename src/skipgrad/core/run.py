@@ -294,7 +294,14 @@ class Run:
         graph = self.graphs.get(trial, self.graph) or SkipGraph(())
         losses = tuple(p for p in self.losses if p.trial == trial)
         skips, layers = self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ())
-        return Measurements(graph, skips, layers, losses, self.notes, self.paths.get(trial, ()))
+        account = self.account if trial == self.patient_id() else None
+        return Measurements(graph, skips, layers, losses, self.notes, self.paths.get(trial, ()), account)
+
+    @property
+    def account(self) -> Account | None:
+        """What became of the patient's forwards; None in a run that did not end, or of an earlier version."""
+        record = self.meta.get("account")
+        return Account.from_dict(record) if record else None
 
     def path_records(self) -> list[dict[str, Any]]:
         """The gradient by path length as plain data, a record for each trial and step it was asked for at."""

@@ -35,15 +35,19 @@ class ForwardPatch:
         original = getattr(model, self.attribute)
         self.original: Callable[..., Any] = model._call_impl if original is None else original
         self.removed = False
+        self._compiled = self.attribute == "forward" or original is not None
+        self._apart: Callable[..., Any] | None = None
         functools.update_wrapper(self, self.original, updated=())
         model.__dict__[self.attribute] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.removed:
             return self.original(*args, **kwargs)
-        if "torch._dynamo" in sys.modules:
+        if self._compiled and "torch._dynamo" in sys.modules:
             # If the caller is compiled, the compiler would otherwise try to trace what the watch does.
-            return sys.modules["torch._dynamo"].disable(self.around)(self.original, args, kwargs)
+            if self._apart is None:
+                self._apart = sys.modules["torch._dynamo"].disable(self.around)
+            return self._apart(self.original, args, kwargs)
         return self.around(self.original, args, kwargs)
 
     # As `torch.compiler.disable` marks a function, without importing the compiler.

@@ -88,17 +88,19 @@ class Budget:
             self._early.append(took)
 
     def _affords(self, number: int) -> bool:
-        if number < FIRST:
-            return True
-        if number < FIRST + PLAIN:
-            return False
-        if self._burst:
+        if self._burst and number >= FIRST + PLAIN:
             self._burst -= 1
             return True
+        if number < FIRST + PLAIN:
+            return number < FIRST
+        if number < self._until:  # before anything is computed: most steps end here
+            return False
         usual = median(self._plain) if self._plain else 0.0
         cost = median(self._extra) if self._extra else 0.0
         assert self.share is not None
-        if number < self._until or self._spent + cost > self.share * (self._whole + usual):
+        owed = self._spent + cost - self.share * (self._whole + usual)
+        if owed > 0:  # asked again when a part of it may have been paid back
+            self._until = number + min(100, max(1, int(owed / (self.share * usual)) if usual else 1))
             return False
         gap = min(1000, max(1, math.ceil(cost / (self.share * usual)))) if usual else 1
         self._until = number + self._dice.randint(max(1, gap // 2), gap + gap // 2)

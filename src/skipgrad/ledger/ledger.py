@@ -313,8 +313,8 @@ class Ledger:
 
     # -- forwards ----------------------------------------------------------------------------------
     def _forward(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        # Busy: the model calls itself. Tracing: the finder runs the forward. Without gradients nothing can be read.
-        if self._here.busy or is_tracing() or not torch.is_grad_enabled():
+        # Without gradients nothing can be read. Busy: the model calls itself. Tracing: the finder runs the forward.
+        if not torch.is_grad_enabled() or self._here.busy or is_tracing():
             return original(*args, **kwargs)
         inside = backward_now() >= 0
         if inside and not rerunning():  # non-reentrant checkpointing of the whole model: its first run is measured

@@ -125,12 +125,12 @@ class Recording:
         assert self._trial is not None
         made = self._last + 1 if steps is None else steps
         trial = replace(self._trial, state="done" if end.state == "done" else "interrupted")
+        accounted = {} if account is None or trial.remedy is not None else {"account": account.to_dict()}
         if file is self._run:
-            file.trial(trial).commit()
+            file.meta(**accounted).trial(trial).commit()
             return
         with file:
             file.trial(replace(trial, steps=made))
-            accounted = {} if account is None else {"account": account.to_dict()}
             file.meta(steps=made, **accounted, **end.meta())
             for note in notes:
                 file.note(note)

@@ -11,7 +11,7 @@ from skipgrad.report.text import clean, figure, plural, value
 # What has a place of its own in the report; other entries of the meta are listed after them.
 _KNOWN = (
     *("model", "data", "fit", "command", "seed", "steps", "batch_size", "optimizer", "lr", "device", "precision"),
-    *("versions", "state", "report", "started", "error"),
+    *("versions", "state", "report", "started", "error", "account"),
 )
 
 
@@ -32,6 +32,9 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
         training.append(f"learning rate {figure(float(meta['lr']))}")
     if training:
         out.append(("training", ", ".join(training)))
+    account = run.account
+    if account is not None:
+        out.append(("measured", "; ".join(clean(line) for line in account.lines())))
     if run.trials:
         seeds = sorted({t.seed for t in run.trials})
         rates = sorted({t.rate for t in run.trials})
