@@ -130,9 +130,16 @@ def _links(graph: Graph, i: int, edge: Edge, uses: list[Edge], chains: dict[int,
 
 
 def _around(chains: dict[int, Chain], graph: Graph, use: Edge) -> tuple[Edge, ...]:
-    """An operand; and, where it is the result of a chain of adds, the operands of that chain."""
-    chain = chains.get(graph.value(use))
-    return (use, *chain.operands) if chain is not None and graph.nodes[chain.parts[-1]].cls != "cat" else (use,)
+    """An operand; and, where it is a chain of adds that nobody else uses, the operands of that chain.
+
+    A sum that is used elsewhere too, as the stream that a block reads, is a value like any other: what it was made of
+    says nothing about the adds behind it.
+    """
+    value = graph.value(use)
+    chain = chains.get(value)
+    if chain is None or graph.nodes[value].cls == "cat" or len(graph.consumers[value]) > 1:
+        return (use,)
+    return (use, *chain.operands)
 
 
 def _apart(graph: Graph, end: int, inner: Chain, latest: int, edge: Edge, others: list[Edge]) -> bool:
