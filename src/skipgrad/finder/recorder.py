@@ -113,6 +113,7 @@ class Recorder(EnteredOnce):
                 self.unseen = True
         role = "param" if name is not None else "const"
         node = self._add(op=role, cls=role, role=role, params=(name,) if name else (), **facts(tensor))
+        node.lies = place_of(tensor) if name is not None else None
         self._bind(tensor, node)
         return node.i
 
@@ -281,6 +282,7 @@ class Recorder(EnteredOnce):
         if op in ("sum", "mean") and len(ins) == 1 and nodes[ins[0]].cls == "stack":
             node.batched = dimension(args, kwargs, len(nodes[ins[0]].shape)) == nodes[ins[0]].dim
         if isinstance(results, torch.Tensor):
+            node.lies = place_of(results) if role == "param" else None
             self._rebind(results, node, given, changed)
         else:
             for k, tensor in enumerate(outs):
@@ -289,6 +291,7 @@ class Recorder(EnteredOnce):
                     role=role, params=params if role == "param" else (), module=node.module, call=call, result=k,
                     **facts(tensor),
                 )  # fmt: skip
+                part.lies = place_of(tensor) if role == "param" else None
                 self._rebind(tensor, part, given, changed)
         if call and cls in ("identity", "slice") and given:
             for tensor in outs:

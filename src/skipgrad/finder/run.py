@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from skipgrad.core import BadInput, ModelError, SkipgradError
@@ -266,6 +267,7 @@ def _record(
             error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
             raise
     found = recorder.trace
+    found.weights = weights_of(model)
     paths = exported_paths(model)
     if paths:
         for node in found.nodes:
@@ -304,6 +306,11 @@ class _Ends:
         for tensor in tensors_in(out):
             self._recorder.node_of(tensor)  # an output that no call has made is noticed, too
         return out
+
+
+def weights_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the learned tensors of a model that have more than one dimension."""
+    return tuple(name for name, p in model.named_parameters() if not is_lazy(p) and p.dim() > 1)
 
 
 def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:

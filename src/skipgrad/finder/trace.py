@@ -42,6 +42,7 @@ class Node:
         given: how many tensors the call was given.
         looked: for a constant, the activations whose values it was computed from (``x > 0``): no gradient comes back
             through it, but a path that is multiplied by it is not linear in them.
+        lies: for a learned value, where in memory it lies (`calls.place_of`), which tells parts of a weight apart.
         below: computed where it is not known in which module's forward (exported and scripted programs).
     """
 
@@ -69,6 +70,7 @@ class Node:
     given: int = 0
     looked: tuple[int, ...] = ()
     below: bool = False
+    lies: Any = None
 
     @property
     def weight(self) -> int:
@@ -93,6 +95,7 @@ class Trace:
         signature: the key of the call that was traced (`run.signature`).
         notes: what was surprising.
         unrun: paths of leaf modules that were not called.
+        weights: names of the learned tensors of the model that have more than one dimension, run or not.
         rules: the user's own rules that it was recorded with.
     """
 
@@ -104,6 +107,7 @@ class Trace:
     signature: Any = None
     notes: list[str] = field(default_factory=list)
     unrun: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
     rules: Any = None
 
     @property
