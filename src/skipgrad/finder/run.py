@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from skipgrad.core import BadInput, ModelError, SkipgradError
+from skipgrad.finder.dice import DRAWS, holds_generators, states
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.recorder import Recorder, Surface
 from skipgrad.finder.rules import NO_RULES, Rules
@@ -256,6 +257,7 @@ def _record(
     owned = [*own, *model.parameters(), *_plain_tensors(model)]
     with ModuleStack(model) as stack, torch.enable_grad():
         recorder = Recorder(learned, stack, owned, rules)
+        before = states()
         try:
             seen = Surface(recorder) if below else contextlib.nullcontext()
             with warnings.catch_warnings(), recorder.functions(), recorder.whole_modules(model), seen:
@@ -267,6 +269,10 @@ def _record(
             error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
             raise
     found = recorder.trace
+    after = states()
+    # Of torch's draws those count that are made for their own sake: an op such as dropout only masks by its own.
+    torchs = after[1] != before[1] and not DRAWS.isdisjoint(found.calls)
+    found.drew = after[0] != before[0] or torchs or holds_generators(model)
     found.weights = weights_of(model)
     paths = exported_paths(model)
     if paths:

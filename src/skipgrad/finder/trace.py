@@ -96,6 +96,7 @@ class Trace:
         notes: what was surprising.
         unrun: paths of leaf modules that were not called.
         weights: names of the learned tensors of the model that have more than one dimension, run or not.
+        drew: whether the forward may have drawn random numbers, other than in ops such as dropout.
         rules: the user's own rules that it was recorded with.
     """
 
@@ -108,6 +109,7 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     unrun: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
+    drew: bool = False
     rules: Any = None
 
     @property
