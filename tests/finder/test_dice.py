@@ -240,14 +240,14 @@ def test_draws_of_other_threads_are_their_own() -> None:
 def test_wav2vec2_has_all_its_layers_whatever_the_dice_say() -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.Wav2Vec2Config(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64, conv_dim=(16, 16),
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, conv_dim=(16, 16),
         conv_stride=(5, 4), conv_kernel=(10, 8), num_feat_extract_layers=2, num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=2, layerdrop=0.5, apply_spec_augment=False,
     )  # fmt: skip
     model, x = transformers.Wav2Vec2Model(config).train(), torch.zeros(1, 1600)
-    for seed in range(3):
+    for seed in range(2):
         torch.manual_seed(seed)
         graph = sg.find(model, x)
-        assert len(graph) == 4 * 2 + 1  # attention and MLP a layer, and the positional convolution
+        assert len(graph) == 3 * 2 + 1  # attention and MLP a layer, and the positional convolution
         assert any(NOTE in n for n in graph.notes)
         assert graph.training

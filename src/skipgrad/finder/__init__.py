@@ -193,9 +193,9 @@ def _whatever_the_dice(
     whole, idle = united(graphs)[0], 0
     for draws in more:
         graphs += at(draws, training)
-        before, whole = whole, united(graphs)[0]
+        before, (whole, elsewhere) = whole, united(graphs)
         idle = idle + 1 if same(before, whole) else 0
-        if idle >= _IDLE:
+        if idle >= (_IDLE if elsewhere else 2):  # a forward that runs all that any of them runs is most likely whole
             break
     ran = [len(g.skips) for g in graphs]
     whole, elsewhere = united([*graphs, *at(Draws(), not training)])

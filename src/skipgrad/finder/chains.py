@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skipgrad.finder import ops
 from skipgrad.finder.graph import Edge, Graph
 from skipgrad.finder.pairs import pair_of
 
@@ -112,7 +113,8 @@ def likely_shortcuts(graph: Graph, operands: Sequence[Edge]) -> set[Edge]:
 def _factor(graph: Graph, edge: Edge) -> float:
     """The number an add multiplies an operand by: 1, or for the second tensor ``alpha`` (negated in a subtraction)."""
     node = graph.nodes[edge.op]
-    if node.cls != "add" or edge.pos + node.shift != node.second:
+    second = len(node.args) - 1 if node.op in ops.INDEXED_ADDS else node.second
+    if node.cls != "add" or edge.pos + node.shift != second:
         return 1.0
     return -node.number if node.op in ("sub", "rsub") else node.number
 

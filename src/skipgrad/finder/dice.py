@@ -67,7 +67,7 @@ def _held(model: nn.Module) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def loaded(model: nn.Module, draws: Draws) -> Iterator[None]:
-    """Inside the block, what this thread draws comes out as `draws` says; the model's own generators start at a seed."""
+    """Inside the block, what this thread draws comes out as `draws` says; the model's generators start at a seed."""
     with contextlib.ExitStack() as stack:
         for generator in _held(model):
             stack.enter_context(_seeded(generator, draws.seed))

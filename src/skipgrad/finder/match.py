@@ -236,7 +236,8 @@ def _other(graph: Graph, kind: str, end: int, operands: tuple[Edge, ...]) -> Oth
     values = [graph.value(e) for e in operands]
     if kind == "add":
         learned = [j for j in node.args if graph.nodes[j].role == "param"]
-        broadcast = [v for v in values if len(values) > 1 and smaller(graph, v, end)]
+        shaped = len(values) > 1 and node.op not in ops.INDEXED_ADDS
+        broadcast = [v for v in values if shaped and smaller(graph, v, end)]
         if learned and len(graph.nodes[learned[0]].shape) > 1:
             return Other(name, "injection", "adds a learned tensor (a position or a bias), not an activation")
         if broadcast:

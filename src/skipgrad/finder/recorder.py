@@ -142,7 +142,7 @@ class Recorder(EnteredOnce):
                 self._count(raw, args[0] if raw == "__setitem__" else out)
             return out
         given = list(tensors_in((args, kwargs)))
-        op = ops.canonical(raw)
+        op = ops.as_called(raw, args, kwargs)
         rule = self._rule(op, qualified_name(func))
         if callable(rule):
             return self._instead(op, rule, raw, args, kwargs)
