@@ -273,3 +273,23 @@ def _plainly(module: nn.Module, args: Any, out: Tensor) -> None:
 )
 def test_what_a_hooks_code_shows(hook: Any, pre: bool, collects: bool) -> None:
     assert hooks._only_collects(hook, pre=pre) == collects
+
+
+def test_a_pair_of_hooks_of_which_one_keeps_what_the_other_adds() -> None:
+    class Bridge:
+        def __init__(self) -> None:
+            self.x: Any = None
+
+        def keep(self, module: nn.Module, args: Any) -> None:
+            self.x = args[0]
+
+        def add(self, module: nn.Module, args: Any, out: Tensor) -> Tensor:
+            return out + self.x
+
+    model, bridge, seen = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), Bridge(), []
+    model[0].register_forward_pre_hook(bridge.keep)
+    model[2].register_forward_hook(bridge.add)
+    model[1].register_forward_hook(lambda m, a, out: seen.append(out))
+    graph = sg.find(model, X)
+    assert [(s.kind, s.branches, graph.how, graph.notes) for s in graph] == [("add", (("0", "2"),), "meta", ())]
+    assert (bridge.x, seen) == (None, [])

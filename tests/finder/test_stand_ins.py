@@ -169,3 +169,12 @@ def test_an_exception_leaves_nothing_behind(fault: BaseException, where: str) ->
     assert state(model) == before
     patch.remove()
     assert brief(sg.find(One(lambda self, x: x + self.f(x)), X)) == ONE  # and no lock is held
+
+
+def test_weights_that_are_made_of_other_tensors() -> None:
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    model = One(lambda self, x: x + self.f(x))
+    model.f.weight = nn.Parameter(TwoTensor(torch.eye(8), torch.eye(8)))
+    assert brief(sg.find(model, X)) == ONE
+    assert type(model.f.weight.data) is TwoTensor

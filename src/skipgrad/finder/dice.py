@@ -11,6 +11,7 @@ import contextlib
 import random
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from skipgrad.instrument.calls import function_name
 
@@ -51,7 +53,9 @@ class Draws:
 def states() -> tuple[Any, bytes]:
     """The states of the process's generators, Python's and numpy's, and torch's: other ones say that somebody drew."""
     name, keys, *rest = np.random.get_state()
-    return (random.getstate(), name, keys.tobytes(), *rest), bytes(torch.get_rng_state().numpy())  # type: ignore[union-attr]
+    with _disable_current_modes():  # a user may look for skips in a fake mode of theirs
+        torchs = torch.get_rng_state().numpy().tobytes()
+    return (random.getstate(), name, keys.tobytes(), *rest), torchs  # type: ignore[union-attr]
 
 
 def holds_generators(model: nn.Module) -> bool:
@@ -105,7 +109,7 @@ def _homes(model: nn.Module) -> list[dict[str, Any]]:
     """
     names = {c.__module__ for m in model.modules() for c in type(m).__mro__ if not c.__module__.startswith("torch.")}
     modules = (sys.modules.get(name) for name in sorted(names - {"builtins"}))
-    return [vars(random), vars(np.random), *(vars(m) for m in modules if m is not None)]
+    return [vars(m) for m in (random, np.random, *modules) if isinstance(m, types.ModuleType)]
 
 
 @contextlib.contextmanager

@@ -99,9 +99,9 @@ def _past_hooks(hooks: UserHooks, run: Callable[[], Trace]) -> Trace:
     while doubtful:
         with contextlib.suppress(Exception), hooks.kept_out(doubtful) as noted:
             recorded = run()
-            if noted.changing == doubtful:
+            if hooks.with_kin(noted.changing) == doubtful:
                 return recorded
-        stay = noted.changing - noted.failed
+        stay = hooks.with_kin(noted.changing - noted.failed)
         if not noted.failed:
             break
         doubtful -= noted.failed  # the others are looked at without those that raised
@@ -237,7 +237,7 @@ def _swapped(
 ) -> tuple[Trace, bool]:
     learned: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        learned.setdefault(id(stand[id(parameter)]), name)
+        learned.setdefault(id(stand.get(id(parameter), parameter)), name)
         learned.setdefault(id(parameter), name)  # a function may hold the parameter itself
     own = [*stand.values(), *model.parameters(), *_plain_tensors(model)]  # held, so that their ids stay theirs
     with in_place_of_weights(model, stand):

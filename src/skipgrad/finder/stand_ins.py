@@ -79,7 +79,7 @@ def _stand_in(tensor: torch.Tensor, make: Make) -> torch.Tensor:
     kind = type(tensor)
     if not isinstance(tensor, nn.Parameter):
         return new.requires_grad_(tensor.requires_grad)
-    if kind is not nn.Parameter and type(new) is torch.Tensor:
+    if kind is not nn.Parameter and nn.Parameter in kind.__mro__ and type(new) is torch.Tensor:
         # A forward may ask whether its weight is an ``nn.Parameter``, or one of a kind of its own.
         with contextlib.suppress(TypeError, RuntimeError):
             return torch.Tensor._make_subclass(kind, new, tensor.requires_grad)
@@ -88,8 +88,8 @@ def _stand_in(tensor: torch.Tensor, make: Make) -> torch.Tensor:
 
 def _carry_over(tensor: torch.Tensor, made: dict[int, torch.Tensor], make: Make) -> None:
     """Gives a stand-in what somebody has put on the tensor: a gain, a counter, the scale of a quantized weight."""
-    if is_traceable_wrapper_subclass(tensor):  # the attributes of such a one are what it is made of
-        return
+    if type(tensor) is not torch.Tensor and nn.Parameter not in type(tensor).__mro__:
+        return  # a fake one, or one that is made of others: its attributes are what it is
     for name, value in vars(tensor).items():
         if isinstance(value, torch.Tensor) and not is_traceable_wrapper_subclass(value):
             value = made[id(value)] if id(value) in made else made.setdefault(id(value), _stand_in(value, make))

@@ -120,6 +120,15 @@ class UserHooks:
                     hung[key] = call
             memory.put_back()
 
+    def with_kin(self, places: Collection[tuple[int, str, int]]) -> set[tuple[int, str, int]]:
+        """The places of some hooks, and of those that share an object with one of them.
+
+        One of a pair may keep what the other adds.
+        """
+        reach = {h.place: _things(h.call) for h in self._users}
+        shared = {thing for place in places for thing in reach.get(place, ())}
+        return {*places, *(place for place, things in reach.items() if things & shared)}
+
     @property
     def suspects(self) -> set[tuple[int, str, int]]:
         """The places of the hooks that may change what the forward computes."""
@@ -195,6 +204,15 @@ def _is_thing(value: Any) -> bool:
     """Whether an object is one of its own, not a value that many share."""
     shared = str | bytes | int | float | complex | type | types.ModuleType | types.FunctionType
     return value is not None and not isinstance(value, shared) and not (isinstance(value, tuple) and not value)
+
+
+def _things(call: Any) -> set[int]:
+    """Ids of the objects that a hook is bound to, closes over or names, but for modules."""
+    function, bound = _plain(call)
+    reached = [*bound, *(_reached(function) if function is not None else ())]
+    return {id(v) for v in reached if _is_thing(v) and not isinstance(v, nn.Module) and not callable(v)} | {
+        id(v) for v in bound if _is_thing(v) and not isinstance(v, nn.Module)
+    }
 
 
 def _belongs(call: Any, held: dict[int, Any]) -> bool:
