@@ -136,6 +136,26 @@ def test_neighbours_and_messages_leave_the_resolution_as_it_is() -> None:
         assert brief(sg.find(One(forward), x)) == [("add", "identity", False)]
 
 
+def test_experts_leave_the_resolution_as_it_is() -> None:
+    """Each token goes to two of four experts; the scores of those are picked by index, too."""
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.router, self.w = nn.Linear(C, 4), nn.Parameter(torch.zeros(4, C, C))
+
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.view(-1, C)
+            scores = self.router(flat).softmax(-1)
+            at = scores.topk(2).indices
+            chosen = scores.gather(1, at)
+            token = torch.arange(len(flat), device=x.device).repeat_interleave(2)
+            h = torch.einsum("tc,tcd->td", flat[token], self.w[at.flatten()]) * chosen.view(-1, 1)
+            return h.view(-1, 2, C).sum(1).view_as(x)
+
+    assert brief(sg.find(One(lambda self, x: x + self.moe(x), moe=Experts()), POINTS)) == [("add", "identity", False)]
+
+
 # name: x with y added at SAMPLE, along the first dimension
 ADDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "index_add": lambda x, y: x.index_add(0, SAMPLE, y),
