@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -22,7 +22,9 @@ class Layer:
     """One call of a matrix-like weighted op (convolution, linear, embedding, recurrent cell).
 
     Attributes:
-        name: path of the module that owns the weight; ``#2`` is added at its second call, and so on.
+        name: path of the module that owns the weight; of the weight itself where its owner has several
+            (``experts.w1``), with the part of it that is taken (``attn.qkv[8:16]``). ``#2`` is added at the second call
+            of the same weight, and so on.
         op: the op, e.g. ``"conv2d"``.
         out_shape: shape of what it returns.
         stage: the part of the network it belongs to (the first components of its path), for drawings.
@@ -32,6 +34,17 @@ class Layer:
     op: str
     out_shape: tuple[int, ...]
     stage: str
+
+
+def owner_of(layer: str, modules: Collection[str]) -> str:
+    """Which of some modules the weight of a layer belongs to, the layer's own name when it is none of theirs.
+
+    >>> [owner_of(name, {"conv", "experts"}) for name in ("conv#2", "experts.w1", "experts.w2[3]#2", "head")]
+    ['conv', 'experts', 'experts', 'head']
+    """
+    name = layer.split("#")[0]
+    head = name.split("[")[0].rpartition(".")[0]
+    return head if head and name not in modules and head in modules else name
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -17,10 +18,12 @@ from torch import nn
 from skipgrad.core import BadInput, ModelError, SkipGraph
 from skipgrad.core.units import memory
 from skipgrad.finder.build import Found, build
+from skipgrad.finder.dice import HIGH, LOW, Draws, loaded
 from skipgrad.finder.route import route_of
 from skipgrad.finder.rules import NO_RULES, Rules
-from skipgrad.finder.run import is_tracing, is_training, signature, trace
+from skipgrad.finder.run import LOCK, is_tracing, is_training, signature, trace
 from skipgrad.finder.target import as_module, built_up, name_of
+from skipgrad.finder.union import same, united
 from skipgrad.instrument.tensors import describe
 
 __all__ = [
@@ -67,10 +70,13 @@ def find(model: Any, /, *args: Any, rules: Rules = NO_RULES, **kwargs: Any) -> S
     """
     _require_usable(rules, (*args, *kwargs.values()))
     module = built_up(as_module(model), args, kwargs)
-    try:
-        graph = find_in_call(module, args, kwargs, rules=rules)
-    except ModelError as failure:
-        graph = _in_the_other_mode(module, args, kwargs, rules, failure)
+    with LOCK:  # the mode of the model is changed for a time, too
+        try:
+            graph = find_in_call(module, args, kwargs, rules=rules)
+        except ModelError as failure:
+            graph = _in_the_other_mode(module, args, kwargs, rules, failure)
+        if graph.found.trace.drew:  # type: ignore[union-attr]
+            graph = _whatever_the_dice(module, args, kwargs, rules, graph)
     return replace(graph, model=name_of(model))
 
 
@@ -131,19 +137,74 @@ def _in_the_other_mode(
 ) -> SkipGraph:
     """For models that only train, or only evaluate, sensibly; the first failure where they do neither."""
     words = {True: "training", False: "evaluation"}
-    flags = [(m, m.training) for m in module.modules() if hasattr(m, "training")]
     other = not is_training(module)
     try:
-        for m, _ in flags:
-            m.training = other  # not m.train(): what a module of theirs does there would stay done
-        graph = find_in_call(module, args, kwargs, rules=rules)
+        with _in_mode(module, other):
+            graph = find_in_call(module, args, kwargs, rules=rules)
     except Exception:  # noqa: BLE001 - the user asked for the mode the model is in: that failure is the one to tell
         raise failure from failure.__cause__
+    note = f"its forward raised in {words[not other]} mode ({_reason(failure)}); traced in {words[other]} mode instead"
+    return replace(graph, notes=(*graph.notes, note))
+
+
+@contextlib.contextmanager
+def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Inside the block, all modules are in a mode; without ``train()``, as what theirs does would stay done.
+
+    Where the model itself is in it, nothing is changed: parts of it may be frozen in the other one.
+    """
+    flags = (
+        [(m, m.training) for m in module.modules() if hasattr(m, "training")] if training != is_training(module) else []
+    )
+    try:
+        for m, _ in flags:
+            m.training = training
+        yield
     finally:
         for m, flag in flags:
             m.training = flag
-    note = f"its forward raised in {words[not other]} mode ({_reason(failure)}); traced in {words[other]} mode instead"
-    return replace(graph, notes=(*graph.notes, note))
+
+
+_HALVES = (0.25, 0.75, 0.125, 0.375, 0.625, 0.875)
+_IDLE = 5  # so many forwards in a row that show nothing new are enough
+
+
+def _whatever_the_dice(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rules: Rules, graph: SkipGraph
+) -> SkipGraph:
+    """The graph itself where no random number steers the forward; else that of all that can run, with a note.
+
+    What a forward runs is the same at low, middle and high draws where none of them steers it; and at those of some
+    seeds, as not every draw can be loaded.
+    """
+    training, real = graph.training, graph.how != "meta"
+
+    def at(draws: Draws, mode: bool) -> list[SkipGraph]:
+        # A forward may refuse some draws; what it does at others counts.
+        how = "real" if graph.how == "real" else ""
+        with contextlib.suppress(ModelError), loaded(module, draws), _in_mode(module, mode):
+            return [find_in_call(module, args, kwargs, how=how, rules=rules)]
+        return []
+
+    first = [Draws(HIGH), Draws(LOW), Draws(0.5), *(Draws(seed=k) for k in range(1, 3 if real else 5))]
+    graphs = [g for draws in first for g in at(draws, training)]
+    if all(same(g, graph) for g in graphs):
+        return graph
+    more = [*(Draws(q) for q in _HALVES), *(Draws(seed=k) for k in range(5, 9 if real else 21))]
+    whole, idle = united(graphs)[0], 0
+    for draws in more:
+        graphs += at(draws, training)
+        before, (whole, elsewhere) = whole, united(graphs)
+        idle = idle + 1 if same(before, whole) else 0
+        if idle >= (_IDLE if elsewhere else 2):  # a forward that runs all that any of them runs is most likely whole
+            break
+    ran = [len(g.skips) for g in graphs]
+    whole, elsewhere = united([*graphs, *at(Draws(), not training)])
+    some = f"{min(ran)} to {max(ran)} of its {len(whole.skips)} skips"
+    note = f"this model leaves out blocks at random: {some} run in a forward"
+    if elsewhere:
+        note += f"; not in the trace that is kept, as no forward ran all: {', '.join(elsewhere)}"
+    return replace(whole, notes=(*whole.notes, note))
 
 
 def find_built(

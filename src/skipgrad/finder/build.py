@@ -11,6 +11,7 @@ from skipgrad.core.graph import Layer, Skip, SkipGraph, Unknown
 from skipgrad.finder import ops
 from skipgrad.finder.graph import Edge, Graph, bits_of
 from skipgrad.finder.match import match
+from skipgrad.finder.names import layers_of, weight_owner
 from skipgrad.finder.recorder import UNREGISTERED
 from skipgrad.finder.records import Match
 from skipgrad.finder.rules import Rules
@@ -39,7 +40,7 @@ def build(trace: Trace, *, model: str, inputs: str) -> SkipGraph:
     """The `SkipGraph` of a trace; keeps the trace in it for a watch to use."""
     graph = Graph.of(trace)
     matches, others = match(trace, graph)
-    layers = _layers(graph)
+    layers = layers_of(trace, graph)
     at = [node.i for _, node in layers]
     names: Counter[str] = Counter()
     by_end: dict[int, str] = {}
@@ -120,26 +121,9 @@ def _around(graph: Graph, m: Match, owner: str) -> str:
     return inside if len(inside) > len(owner) and inside.startswith(owner) else owner
 
 
-def weight_owner(node: Node) -> str:
-    """Path of the module whose learned tensor the op takes; the op's own module when there are several."""
-    owners = {p.rpartition(".")[0].split(".parametrizations")[0] for p in node.params}
-    return owners.pop() if len(owners) == 1 else node.module
-
-
-def _layers(graph: Graph) -> list[tuple[str, Node]]:
-    seen: Counter[str] = Counter()
-    out = []
-    for i in bits_of(graph.matrices):
-        node = graph.nodes[i]
-        owner = weight_owner(node) or "root"
-        seen[owner] += 1
-        out.append((owner if seen[owner] == 1 else f"{owner}#{seen[owner]}", node))
-    return out
-
-
 def _stage(path: str) -> str:
     """The first components of a path that tell stages apart: ``layer1``, ``features.denseblock2``, ``h``."""
-    parts = path.split("#")[0].split(".")
+    parts = path.split("#")[0].split("[")[0].split(".")
     if len(parts) > 2 and not parts[1].isdigit() and parts[0] in (
         "model", "encoder", "decoder", "features", "backbone", "transformer", "body", "net", "module", "base_model",
     ):  # fmt: skip

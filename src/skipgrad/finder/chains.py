@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skipgrad.finder import ops
 from skipgrad.finder.graph import Edge, Graph
 from skipgrad.finder.pairs import pair_of
 
@@ -112,7 +113,8 @@ def likely_shortcuts(graph: Graph, operands: Sequence[Edge]) -> set[Edge]:
 def _factor(graph: Graph, edge: Edge) -> float:
     """The number an add multiplies an operand by: 1, or for the second tensor ``alpha`` (negated in a subtraction)."""
     node = graph.nodes[edge.op]
-    if node.cls != "add" or edge.pos + node.shift != node.second:
+    second = len(node.args) - 1 if node.op in ops.INDEXED_ADDS else node.second
+    if node.cls != "add" or edge.pos + node.shift != second:
         return 1.0
     return -node.number if node.op in ("sub", "rsub") else node.number
 
@@ -130,9 +132,16 @@ def _links(graph: Graph, i: int, edge: Edge, uses: list[Edge], chains: dict[int,
 
 
 def _around(chains: dict[int, Chain], graph: Graph, use: Edge) -> tuple[Edge, ...]:
-    """An operand; and, where it is the result of a chain of adds, the operands of that chain."""
-    chain = chains.get(graph.value(use))
-    return (use, *chain.operands) if chain is not None and graph.nodes[chain.parts[-1]].cls != "cat" else (use,)
+    """An operand; and, where it is a chain of adds that nobody else uses, the operands of that chain.
+
+    A sum that is used elsewhere too, as the stream that a block reads, is a value like any other: what it was made of
+    says nothing about the adds behind it.
+    """
+    value = graph.value(use)
+    chain = chains.get(value)
+    if chain is None or graph.nodes[value].cls == "cat" or len(graph.consumers[value]) > 1:
+        return (use,)
+    return (use, *chain.operands)
 
 
 def _apart(graph: Graph, end: int, inner: Chain, latest: int, edge: Edge, others: list[Edge]) -> bool:

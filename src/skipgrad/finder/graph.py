@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from skipgrad.finder import ops
 from skipgrad.finder.trace import Node, Trace
 
 
@@ -34,6 +35,7 @@ class Graph:
         weighted: bits of the weighted ops.
         matrices: bits of the matrix-like ones.
         windowed: bits of the ops that may change the resolution.
+        indexed: bits of the ops that may change it by indices.
     """
 
     nodes: list[Node]
@@ -44,6 +46,7 @@ class Graph:
     weighted: int = 0
     matrices: int = 0
     windowed: int = 0
+    indexed: int = 0
 
     @classmethod
     def of(cls, trace: Trace) -> Graph:
@@ -69,6 +72,8 @@ class Graph:
                     matrices |= 1 << node.i
                 if node.args and (node.cls in ("pool", "resample", "unpool") or node.op.startswith("conv")):
                     windowed |= 1 << node.i
+                if node.op in ops.GATHERS | ops.WRITES and len(node.args) > 1 + (node.op in ops.WRITES):
+                    graph.indexed |= 1 << node.i
             graph.up[node.i] = bits
         for node in reversed(nodes):
             if not graph.consumers[node.i] and node.cls in ("identity", "slice"):

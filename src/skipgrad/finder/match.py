@@ -110,6 +110,8 @@ def _best(graph: Graph, kind: str, end: int, chain: Chain) -> Match | None:
     # operand had its turn at an earlier concatenation.
     to_newest = [p for p in pairs if p.branch == newest] if kind == "concat" and len(operands) > 2 else []
     chosen = to_newest or _together(pairs)
+    if kind == "add":
+        chosen += _alike(pairs, chosen)
     shortcuts = tuple(dict.fromkeys(p.shortcut for p in chosen))
     branches = tuple(dict.fromkeys(p.branch for p in chosen))
     regions = tuple(_region(graph, [p for p in chosen if p.branch == b]) for b in branches)
@@ -125,7 +127,8 @@ def _best(graph: Graph, kind: str, end: int, chain: Chain) -> Match | None:
         shortcut_nodes=union(p.short for p in chosen),
         branch_nodes=union(regions),
         regions=regions,
-        label=min(labels, key=_LABELS.index),
+        # x that is added twice carries 2x.
+        label=min([*labels, "scaled"] if kind == "add" and len(shortcuts) > 1 else labels, key=_LABELS.index),
         pairs=_lengths(graph, kind, pairs, chosen, regions, operands),
     )
 
@@ -139,6 +142,16 @@ def _together(pairs: list[Pair]) -> list[Pair]:
     for p in pairs:
         groups.setdefault((p.shortcut, p.fork), []).append(p)
     return max(groups.values(), key=lambda g: (len(g), g[0].fork, -g[0].short.bit_count(), -g[0].shortcut.pos))
+
+
+def _alike(pairs: list[Pair], chosen: list[Pair]) -> list[Pair]:
+    """The pairs of the other operands that bypass the same branches from the same fork: ``x + x + F(x)``."""
+    past = {p.branch for p in chosen}
+    groups: dict[Edge, list[Pair]] = {}
+    for p in pairs:
+        if p.fork == chosen[0].fork and p.shortcut != chosen[0].shortcut:
+            groups.setdefault(p.shortcut, []).append(p)
+    return [p for group in groups.values() if {p.branch for p in group} == past for p in group]
 
 
 def _region(graph: Graph, pairs: list[Pair]) -> int:
@@ -223,7 +236,8 @@ def _other(graph: Graph, kind: str, end: int, operands: tuple[Edge, ...]) -> Oth
     values = [graph.value(e) for e in operands]
     if kind == "add":
         learned = [j for j in node.args if graph.nodes[j].role == "param"]
-        broadcast = [v for v in values if len(values) > 1 and smaller(graph, v, end)]
+        shaped = len(values) > 1 and node.op not in ops.INDEXED_ADDS
+        broadcast = [v for v in values if shaped and smaller(graph, v, end)]
         if learned and len(graph.nodes[learned[0]].shape) > 1:
             return Other(name, "injection", "adds a learned tensor (a position or a bias), not an activation")
         if broadcast:

@@ -21,6 +21,8 @@ constant    makes a tensor whose values do not depend on its input (``zeros_like
 
 from __future__ import annotations
 
+from typing import Any
+
 _TABLE: dict[str, str] = {
     "identity": """
         view reshape permute transpose flatten unflatten contiguous squeeze unsqueeze clone to type_as type float half
@@ -32,7 +34,7 @@ _TABLE: dict[str, str] = {
     "slice": """
         getitem narrow select split chunk unbind index_select gather tensor_split split_with_sizes pad constant_pad_nd
         take take_along_dim masked_select unfold slice hsplit vsplit dsplit diagonal tril triu index iter masked_fill
-        where index_copy index_put scatter setitem copy slice_scatter select_scatter index_fill
+        where index_copy index_put put scatter setitem copy slice_scatter select_scatter index_fill
         masked_scatter diag diff pad_sequence _unsafe_index _unsafe_index_put
         unsafe_chunk unsafe_split scatter_reduce topk sort fill_diagonal
     """,
@@ -145,6 +147,13 @@ CELLS = frozenset(
 )
 # Of these ops only the first tensor is data; from the second they take no more than the shape or the dtype.
 SHAPED_LIKE = frozenset({"view_as", "reshape_as", "expand_as", "type_as", "to"})
+# Adds that put their last tensor where their indices say. They have no shape to broadcast to.
+INDEXED_ADDS = frozenset({"index_add", "scatter_add"})
+# Takes by indices and writes by indices; with tensors for indices, they change the resolution where the sizes differ.
+GATHERS = frozenset({"getitem", "index", "_unsafe_index", "index_select", "gather", "take_along_dim", "masked_select"})
+WRITES = frozenset({"setitem", "index_put", "_unsafe_index_put", "index_copy", "scatter", "masked_scatter"})
+# Changes of size that are no change of the resolution when indices do the rest: sums, and copies for broadcasting.
+WEAK = frozenset("sum mean nanmean amax amin repeat repeat_interleave expand expand_as broadcast_to tile".split())  # noqa: SIM905
 _SPACES = ("fft_", "linalg_", "special_")
 
 _SAME = {
@@ -185,6 +194,31 @@ def canonical(raw: str) -> str:
             if name.startswith(space) and name.removeprefix(space) in CLASS_OF:
                 return name.removeprefix(space)
     return name
+
+
+def as_called(raw: str, args: Any, kwargs: Any) -> str:
+    """The op that a call computes: as `canonical`, but for functions that add only when they are told to.
+
+    >>> as_called("index_put_", ("x", "at", "y"), {"accumulate": True}), as_called("index_put_", ("x", "at", "y"), {})
+    ('index_add', 'index_put')
+    """
+    op = canonical(raw)
+    if op not in _ADD_WHEN_TOLD:
+        return op
+    sums, key, place = _ADD_WHEN_TOLD[op]
+    told = kwargs.get(key, args[place] if len(args) > place else None)
+    return sums if told is True or told in ("add", "sum") else op
+
+
+# op: (what it is when it adds, the argument that says so, and its place)
+_ADD_WHEN_TOLD = {
+    "index_put": ("index_add", "accumulate", 3),
+    "_unsafe_index_put": ("index_add", "accumulate", 3),
+    "_index_put_impl": ("index_add", "accumulate", 3),
+    "put": ("index_add", "accumulate", 3),
+    "scatter": ("scatter_add", "reduce", 4),
+    "scatter_reduce": ("scatter_add", "reduce", 4),
+}
 
 
 def class_of(op: str) -> str | None:

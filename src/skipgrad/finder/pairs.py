@@ -40,7 +40,8 @@ def pair_of(graph: Graph, kind: str, end: int, a: Edge, b: Edge) -> Pair | None:
     va, vb = graph.value(a), graph.value(b)
     if va == vb:
         return None
-    if kind == "add" and smaller(graph, va, end):
+    indexed = graph.nodes[a.op].op in ops.INDEXED_ADDS and a.pos > 0  # goes where indices say, and is not broadcast
+    if kind == "add" and not indexed and smaller(graph, va, end):
         return None  # a broadcast shortcut is an injection
     x = graph.common(va, vb)
     if x is None or x == vb:
@@ -59,6 +60,8 @@ def pair_of(graph: Graph, kind: str, end: int, a: Edge, b: Edge) -> Pair | None:
     label = _shortcut(graph, x, short, kind)
     if label is None:
         return None
+    if indexed and _RANK[label] < _RANK["slice"]:
+        label = "slice"
     # A projection has a weighted op of its own. The path with more of them is the branch; with as many, neither is.
     if heavy <= (short & graph.weighted).bit_count():
         return None

@@ -136,6 +136,7 @@ class Recorder(EnteredOnce):
                 self.unseen = True
         role = "param" if name is not None else "const"
         node = self._add(op=role, cls=role, role=role, params=(name,) if name else (), **facts(tensor))
+        node.lies = place_of(tensor) if name is not None else None
         self._values[tensor] = node.i
         return node.i
 
@@ -172,7 +173,7 @@ class Recorder(EnteredOnce):
     def _meet(self, func: Any, raw: str, args: Any, kwargs: Any) -> Met:
         """What is known of a call before it is made."""
         given = list(tensors_in((args, kwargs)))
-        op = ops.canonical(raw)
+        op = ops.as_called(raw, args, kwargs)
         rule = self._rule(op, qualified_name(func)) if self._rules.ops else None
         return Met(func, raw, op, args, kwargs, given, [version_of(t) for t in given], rule)
 
@@ -306,6 +307,7 @@ class Recorder(EnteredOnce):
         if op in ("sum", "mean") and len(ins) == 1 and nodes[ins[0]].cls == "stack":
             node.batched = dimension(args, kwargs, len(nodes[ins[0]].shape)) == nodes[ins[0]].dim
         if isinstance(results, torch.Tensor):
+            node.lies = place_of(results) if role == "param" else None
             self._rebind(results, node, given, changed)
         else:
             for k, tensor in enumerate(outs):
@@ -314,6 +316,7 @@ class Recorder(EnteredOnce):
                     role=role, params=params if role == "param" else (), module=node.module, call=call, result=k,
                     **facts(tensor),
                 )  # fmt: skip
+                part.lies = place_of(tensor) if role == "param" else None
                 self._rebind(tensor, part, given, changed)
         if call and cls in ("identity", "slice") and given:
             for tensor in outs:

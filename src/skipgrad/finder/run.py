@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -12,19 +13,24 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from skipgrad.core import BadInput, ModelError, SkipgradError
+from skipgrad.finder.dice import DRAWS, holds_generators, states
 from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.recorder import Recorder, Surface
 from skipgrad.finder.rules import NO_RULES, Rules
+from skipgrad.finder.stand_ins import copied, in_place_of_arguments, in_place_of_weights, stand_ins
 from skipgrad.finder.target import exported_paths, holds_script
 from skipgrad.finder.trace import Trace
 from skipgrad.instrument.faults import first_line
+from skipgrad.instrument.hooks import UserHooks
 from skipgrad.instrument.patch import inside
 from skipgrad.instrument.state import restored
-from skipgrad.instrument.tensors import describe, mapped, tensors_in
+from skipgrad.instrument.tensors import describe, tensors_in
 
+LOCK = threading.RLock()  # held while a model is traced
 _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
@@ -78,6 +84,36 @@ def trace(
     Raises:
         ModelError: the forward raised however it was run; the message is the model's own.
     """
+    # Weights, hooks and random states are the process's: traces take turns. A forward may call `find` itself.
+    with LOCK:
+        hooks = UserHooks(model)
+        if not hooks.any:
+            return _trace(model, args, kwargs, how, rules)
+        return _past_hooks(hooks, lambda: _trace(model, args, kwargs, how, rules))
+
+
+def _past_hooks(hooks: UserHooks, run: Callable[[], Trace]) -> Trace:
+    """A trace without the user's hooks, but for those that change what the forward computes."""
+    stay: set[Any] = set()
+    doubtful = hooks.suspects
+    while doubtful:
+        with contextlib.suppress(Exception), hooks.kept_out(doubtful) as noted:
+            recorded = run()
+            if hooks.with_kin(noted.changing) == doubtful:
+                return recorded
+        stay = hooks.with_kin(noted.changing - noted.failed)
+        if not noted.failed:
+            break
+        doubtful -= noted.failed  # the others are looked at without those that raised
+    try:
+        with hooks.kept_out(stay):
+            return run()
+    except SkipgradError:
+        with hooks.kept_out(hooks.all):  # the forward may need one that seemed to need nothing
+            return run()
+
+
+def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], how: str, rules: Rules) -> Trace:
     tensors = list(tensors_in((args, kwargs))) + list(model.parameters()) + list(model.buffers())
     if any(t.is_nested for t in tensors):
         raise BadInput(
@@ -122,7 +158,7 @@ def trace(
                 f"running the forward of {type(model).__name__} to record its ops ({kind} tensors)",
                 where=f"module {where!r}" if where else "the model's own forward",
                 received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {first_line(error)}",
-                todo="give inputs of the shape the model wants (--input on the command line)"
+                todo=_advice(error)
                 + ("; or real tensors and weights, where the forward looks at values" if only_meta else ""),
             )
             failure.__cause__ = error
@@ -137,34 +173,37 @@ def trace(
     raise failure
 
 
+_OF_INPUTS = (
+    "shape",
+    "size",
+    "dimension",
+    "expected",
+    "channels",
+    "dtype",
+    "index out of range",
+    "argument",
+    "broadcast",
+)
+
+
+def _advice(error: Exception) -> str:
+    """What to do about what a forward raised: not everything is the inputs' fault."""
+    text = str(error).lower()
+    if isinstance(error, RuntimeError | ValueError | IndexError | TypeError) and any(w in text for w in _OF_INPUTS):
+        return "give inputs of the shape the model wants (--input on the command line)"
+    return "see whether the model runs on these inputs without skipgrad; if it does, please report this"
+
+
 def _is_fake(t: torch.Tensor) -> bool:
     return type(t).__name__ == "FakeTensor"
 
 
-def _stand_ins(model: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Name of each parameter and buffer → its stand-in; tensors that are tied share one."""
-    made: dict[int, torch.Tensor] = {}
-    out: dict[str, torch.Tensor] = {}
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    for name, tensor in named:
-        if id(tensor) not in made:
-            new = fn(tensor.detach())
-            # A forward may ask whether its weight is an ``nn.Parameter``.
-            learned = isinstance(tensor, nn.Parameter)
-            made[id(tensor)] = (
-                nn.Parameter(new, tensor.requires_grad) if learned else new.requires_grad_(tensor.requires_grad)
-            )
-        out[name] = made[id(tensor)]
-    return out
-
-
 def _on_meta(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
     if all(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((args, kwargs)))):
-        args, kwargs = _stand_for(args, kwargs, _copied)
-        return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()}, rules, below)
-    to_meta = lambda t: _copied(t) if t.is_meta else t.detach().to("meta").requires_grad_(t.requires_grad)  # noqa: E731
-    stand = _stand_ins(model, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta"))
-    return _swapped(model, *_stand_for(args, kwargs, to_meta), stand, rules, below)
+        return _as_it_is(model, *in_place_of_arguments(args, kwargs, copied), rules, below)
+    to_meta = lambda t: copied(t) if t.is_meta else t.detach().to("meta").requires_grad_(t.requires_grad)  # noqa: E731
+    stand = stand_ins(model, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta"))
+    return _swapped(model, *in_place_of_arguments(args, kwargs, to_meta), stand, rules, below)
 
 
 def _on_fake(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
@@ -176,44 +215,33 @@ def _on_fake(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool
         return t if _is_fake(t) else mode.from_tensor(t)
 
     with mode:
-        stand = _stand_ins(model, to_fake)
-        return _swapped(model, *_stand_for(args, kwargs, to_fake), stand, rules, below)
+        stand = stand_ins(model, to_fake)
+        return _swapped(model, *in_place_of_arguments(args, kwargs, to_fake), stand, rules, below)
 
 
 def _for_real(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
     # Copies stand in for weights and buffers: a forward may write to them (a momentum encoder, a batch norm), and
     # writing them back would count as a change for a backward still to come.
-    given = _stand_for(args, kwargs, _copied)
+    given = in_place_of_arguments(args, kwargs, copied)
     if holds_script(model):
-        return _record(model, *given, {id(p): n for n, p in model.named_parameters()}, rules, below)
-    return _swapped(model, *given, _stand_ins(model, torch.clone), rules, below)
+        return _as_it_is(model, *given, rules, below)
+    return _swapped(model, *given, stand_ins(model, torch.clone), rules, below)
 
 
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
-
-
-def _stand_for(args: Any, kwargs: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Any, Any]:
-    """The arguments with a stand-in for each tensor; a tensor that is given twice has the same stand-in twice."""
-    made: dict[int, torch.Tensor] = {}
-
-    def once(t: torch.Tensor) -> torch.Tensor:
-        if id(t) not in made:
-            made[id(t)] = fn(t)
-        return made[id(t)]
-
-    return mapped(args, once), mapped(kwargs, once)
+def _as_it_is(model: nn.Module, args: Any, kwargs: Any, rules: Rules, below: bool) -> tuple[Trace, bool]:
+    return _record(model, args, kwargs, {id(p): n for n, p in model.named_parameters()}, rules, below)
 
 
 def _swapped(
-    model: nn.Module, args: Any, kwargs: Any, stand: dict[str, torch.Tensor], rules: Rules, below: bool
+    model: nn.Module, args: Any, kwargs: Any, stand: dict[int, torch.Tensor], rules: Rules, below: bool
 ) -> tuple[Trace, bool]:
     learned: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        learned.setdefault(id(stand[name]), name)
+        learned.setdefault(id(stand.get(id(parameter), parameter)), name)
         learned.setdefault(id(parameter), name)  # a function may hold the parameter itself
-    call = lambda *a, **k: torch.func.functional_call(model, stand, a, k)  # noqa: E731
-    return _record(model, args, kwargs, learned, rules, below, call, stand.values())
+    own = [*stand.values(), *model.parameters(), *_plain_tensors(model)]  # held, so that their ids stay theirs
+    with in_place_of_weights(model, stand):
+        return _record(model, args, kwargs, learned, rules, below, own)
 
 
 def _record(
@@ -223,27 +251,29 @@ def _record(
     learned: dict[int, str],
     rules: Rules,
     below: bool,
-    call: Callable[..., Any] | None = None,
-    stand: Iterable[torch.Tensor] = (),
+    own: Iterable[torch.Tensor] = (),
 ) -> tuple[Trace, bool]:
     """The trace, and whether something was computed below the recorder's level."""
-    owned = [*stand, *model.parameters(), *_plain_tensors(model)]  # held, so that their ids stay theirs
+    owned = [*own, *model.parameters(), *_plain_tensors(model)]
     with ModuleStack(model) as stack, torch.enable_grad():
         recorder = Recorder(learned, stack, owned, rules)
-        for tensor in tensors_in((args, kwargs)):
-            recorder.input(tensor)
+        before = states()
         try:
             seen = Surface(recorder) if below else contextlib.nullcontext()
             with warnings.catch_warnings(), recorder.functions(), recorder.whole_modules(model), seen:
                 warnings.simplefilter("ignore")  # the user sees them when they run the model themselves
                 # The mode is entered inside the call, where a watch enters it too.
-                with inside(model, recorder):
-                    for tensor in tensors_in((call or model)(*args, **kwargs)):
-                        recorder.node_of(tensor)  # an output that no call has made is noticed, too
+                with inside(model, recorder, _Ends(recorder)):
+                    model(*args, **kwargs)
         except Exception as error:
             error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
             raise
     found = recorder.trace
+    after = states()
+    # Of torch's draws those count that are made for their own sake: an op such as dropout only masks by its own.
+    torchs = after[1] != before[1] and not DRAWS.isdisjoint(found.calls)
+    found.drew = after[0] != before[0] or torchs or holds_generators(model)
+    found.weights = weights_of(model)
     paths = exported_paths(model)
     if paths:
         for node in found.nodes:
@@ -260,6 +290,33 @@ def _record(
         for node in found.nodes:
             node.below = True
     return found, recorder.unseen
+
+
+class _Ends:
+    """Shows the recorder what a forward gets and returns: beyond it, hooks of the model itself may stand between."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._depth = 0
+
+    def __call__(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self._depth:  # a model that calls itself
+            return forward(*args, **kwargs)
+        for tensor in tensors_in((args, kwargs)):
+            self._recorder.input(tensor)
+        self._depth += 1
+        try:
+            out = forward(*args, **kwargs)
+        finally:
+            self._depth -= 1
+        for tensor in tensors_in(out):
+            self._recorder.node_of(tensor)  # an output that no call has made is noticed, too
+        return out
+
+
+def weights_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the learned tensors of a model that have more than one dimension."""
+    return tuple(name for name, p in model.named_parameters() if not is_lazy(p) and p.dim() > 1)
 
 
 def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:

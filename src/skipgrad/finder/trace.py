@@ -42,6 +42,7 @@ class Node:
         given: how many tensors the call was given.
         looked: for a constant, the activations whose values it was computed from (``x > 0``): no gradient comes back
             through it, but a path that is multiplied by it is not linear in them.
+        lies: for a learned value, where in memory it lies (`calls.place_of`), which tells parts of a weight apart.
         below: computed where it is not known in which module's forward (exported and scripted programs).
         within: the application of an autograd function that it was computed inside of, where that is known.
         region: the reentrant checkpoint that it was computed inside of, likewise; it is computed again in the backward.
@@ -71,6 +72,7 @@ class Node:
     given: int = 0
     looked: tuple[int, ...] = ()
     below: bool = False
+    lies: Any = None
     within: Address | None = None
     region: Address | None = None
 
@@ -97,6 +99,8 @@ class Trace:
         signature: the key of the call that was traced (`run.signature`).
         notes: what was surprising.
         unrun: paths of leaf modules that were not called.
+        weights: names of the learned tensors of the model that have more than one dimension, run or not.
+        drew: whether the forward may have drawn random numbers, other than in ops such as dropout.
         rules: the user's own rules that it was recorded with.
         applied: application of an autograd function → the nodes of what it was given, and of what it returned.
     """
@@ -109,6 +113,8 @@ class Trace:
     signature: Any = None
     notes: list[str] = field(default_factory=list)
     unrun: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    drew: bool = False
     rules: Any = None
     applied: dict[Address, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 

@@ -79,11 +79,20 @@ def compiled_call(model: nn.Module) -> Any:
 
 
 @contextlib.contextmanager
-def inside(model: nn.Module, mode: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+def inside(
+    model: nn.Module,
+    mode: contextlib.AbstractContextManager[Any],
+    around: Callable[[Callable[..., Any], Any, Any], Any] | None = None,
+) -> Iterator[None]:
     """Inside the block, a call of the model enters the mode within its forward; it runs eagerly and past any watch.
 
     The mode is entered within the forward and not around the call, because the module's hooks, and whatever wraps it,
     make calls of their own.
+
+    Args:
+        model: the module that is called.
+        mode: what is entered.
+        around: gets (forward, args, kwargs) outside the mode, and returns what the forward returns.
     """
     attributes = model.__dict__
     kept = {name: attributes[name] for name in ("forward", "_compiled_call_impl") if name in attributes}
@@ -91,9 +100,12 @@ def inside(model: nn.Module, mode: contextlib.AbstractContextManager[Any]) -> It
     while isinstance(original, ForwardPatch):
         original = original.original  # a watch is not to count this forward
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def within(*args: Any, **kwargs: Any) -> Any:
         with mode:
             return original(*args, **kwargs)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return within(*args, **kwargs) if around is None else around(within, args, kwargs)
 
     attributes["forward"] = forward
     attributes.pop("_compiled_call_impl", None)

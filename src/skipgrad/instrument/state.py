@@ -28,24 +28,22 @@ def restored(model: nn.Module) -> Iterator[None]:
     The values of parameters and buffers are left alone, as the block has stand-ins for them; but those of TorchScript
     modules, for which nothing can stand in, are put back by value.
     """
-    undo: list[Callable[[], object]] = []
-    seen: set[int] = set()
+    memory = Memory()
     for module in model.modules():
-        seen.add(id(module))
+        memory.seen.add(id(module))
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                _tensor(tensor, undo, seen)
+                memory.tensor(tensor)
         else:
-            seen.update(id(t) for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
-            _contents(vars(module), undo, seen, 0)
+            own = (*module._parameters.values(), *module._buffers.values())
+            memory.seen.update(id(t) for t in own if t is not None)
+            memory.contents(vars(module))
     try:
         with kept_random(*(p.device for p in model.parameters())):
             yield
     finally:
-        # Last first, so that a container is put back after what is in it.
-        for act in reversed(undo):
-            act()
+        memory.put_back()
 
 
 @contextlib.contextmanager
@@ -91,40 +89,90 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _walk(value: Any, undo: list[Callable[[], object]], seen: set[int], depth: int) -> None:
-    if depth > _DEPTH or id(value) in seen or isinstance(value, nn.Module | type | types.ModuleType | str | bytes):
-        return
-    if isinstance(value, Tensor):
-        _tensor(value, undo, seen)
-    elif isinstance(value, torch.Generator):
-        state = value.get_state()
-        undo.append(lambda: value.set_state(state))
-    elif isinstance(value, random.Random):
-        drawn = value.getstate()
-        undo.append(lambda: value.setstate(drawn))
-    elif isinstance(value, dict | list | set | deque):
-        _contents(value, undo, seen, depth)
-    elif isinstance(value, tuple):
-        for v in value:
-            _walk(v, undo, seen, depth + 1)
-    elif type(value).__module__.startswith("numpy.random") and hasattr(value, "bit_generator"):
-        bits = value.bit_generator
-        before = bits.state
-        undo.append(lambda: setattr(bits, "state", before))
-    elif hasattr(value, "__dict__") and not callable(value) and type(value).__module__.split(".")[0] not in _ALIEN:
-        seen.add(id(value))
-        _contents(vars(value), undo, seen, depth + 1)
+class Memory:
+    """What was in containers, objects, generators and tensors, to be put back.
 
+    Args:
+        tensors: the values of tensors, too.
 
-def _contents(box: Any, undo: list[Callable[[], object]], seen: set[int], depth: int) -> None:
-    """Remembers what a container holds, and what that holds."""
-    if id(box) in seen:
-        return
-    seen.add(id(box))
-    held = list(box.items()) if isinstance(box, dict) else list(box)
-    undo.append(lambda: _refill(box, held))
-    for v in (v for _, v in held) if isinstance(box, dict) else held:
-        _walk(v, undo, seen, depth + 1)
+    Attributes:
+        undo: what puts things back, first remembered first.
+        seen: ids of what is remembered, or is not to be.
+    """
+
+    def __init__(self, *, tensors: bool = True) -> None:
+        self.undo: list[Callable[[], object]] = []
+        self.seen: set[int] = set()
+        self._tensors = tensors
+
+    def put_back(self) -> None:
+        """Puts everything back."""
+        # Last first, so that a container is put back after what is in it.
+        for act in reversed(self.undo):
+            act()
+
+    def walk(self, value: Any, depth: int = 0) -> None:
+        """Remembers a value and what is in it."""
+        skipped = nn.Module | type | types.ModuleType | str | bytes
+        if depth > _DEPTH or id(value) in self.seen or isinstance(value, skipped):
+            return
+        if isinstance(value, Tensor):
+            if self._tensors:
+                self.tensor(value)
+        elif isinstance(value, torch.Generator):
+            state = value.get_state()
+            self.undo.append(lambda: value.set_state(state))
+        elif isinstance(value, random.Random):
+            drawn = value.getstate()
+            self.undo.append(lambda: value.setstate(drawn))
+        elif isinstance(value, dict | list | set | deque):
+            self.contents(value, depth)
+        elif isinstance(value, tuple):
+            for v in value:
+                self.walk(v, depth + 1)
+        elif type(value).__module__.startswith("numpy.random") and hasattr(value, "bit_generator"):
+            bits = value.bit_generator
+            before = bits.state
+            self.undo.append(lambda: setattr(bits, "state", before))
+        elif hasattr(value, "__dict__") and not callable(value) and type(value).__module__.split(".")[0] not in _ALIEN:
+            self.seen.add(id(value))
+            self.contents(vars(value), depth + 1)
+
+    def contents(self, box: Any, depth: int = 0) -> None:
+        """Remembers what a container holds, and what that holds."""
+        if id(box) in self.seen:
+            return
+        self.seen.add(id(box))
+        held = list(box.items()) if isinstance(box, dict) else list(box)
+        self.undo.append(lambda: _refill(box, held))
+        for v in (v for _, v in held) if isinstance(box, dict) else held:
+            self.walk(v, depth + 1)
+
+    def cell(self, cell: types.CellType) -> None:
+        """Remembers what a variable of a closure holds."""
+        try:
+            value = cell.cell_contents
+        except ValueError:  # still empty
+            return
+        self.undo.append(lambda: setattr(cell, "cell_contents", value))
+        self.walk(value)
+
+    def tensor(self, tensor: Tensor) -> None:
+        """Remembers the value of a tensor that has no stand-in (an attribute, or TorchScript's), and puts it back."""
+        if id(tensor) in self.seen or tensor.is_meta or tensor.layout is not torch.strided or tensor.nbytes > _LARGEST:
+            return
+        self.seen.add(id(tensor))
+        with torch.no_grad():
+            same, value = tensor.detach(), tensor.detach().clone()
+
+        def back() -> None:  # values are compared, and not versions, which writes below autograd do not raise
+            with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
+                if tensor.data_ptr() != same.data_ptr() or tensor.shape != value.shape:
+                    tensor.data = same
+                if not bool(((tensor == value) | ((tensor != tensor) & (value != value))).all()):
+                    tensor.copy_(value)
+
+        self.undo.append(back)
 
 
 def _refill(box: Any, held: list[Any]) -> None:
@@ -148,21 +196,3 @@ def _refill(box: Any, held: list[Any]) -> None:
         else:
             deque.clear(box)
             deque.extend(box, held)
-
-
-def _tensor(tensor: Tensor, undo: list[Callable[[], object]], seen: set[int]) -> None:
-    """Remembers the value of a tensor that has no stand-in (an attribute, or TorchScript's), and puts it back."""
-    if id(tensor) in seen or tensor.is_meta or tensor.layout is not torch.strided or tensor.nbytes > _LARGEST:
-        return
-    seen.add(id(tensor))
-    with torch.no_grad():
-        same, value = tensor.detach(), tensor.detach().clone()
-
-    def back() -> None:  # values are compared, and not versions, which writes below autograd do not raise
-        with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
-            if tensor.data_ptr() != same.data_ptr() or tensor.shape != value.shape:
-                tensor.data = same
-            if not bool(((tensor == value) | ((tensor != tensor) & (value != value))).all()):
-                tensor.copy_(value)
-
-    undo.append(back)

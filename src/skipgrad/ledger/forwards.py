@@ -11,6 +11,7 @@ from torch import nn
 
 from skipgrad.core import SkipGraph
 from skipgrad.finder import NO_RULES, Found, Rules, build
+from skipgrad.finder.run import weights_of
 from skipgrad.instrument.tensors import describe
 from skipgrad.ledger.names import Names
 from skipgrad.ledger.plan import TapPlan, make_plan
@@ -76,9 +77,10 @@ class Forwards:
     def _planned(self, tape: Tape, args: Any, kwargs: Any) -> Kind:
         trace = tape.trace
         trace.how, trace.training, trace.rules = "run", self._inner.training, self.rules
+        trace.weights = weights_of(self._inner)
         graph = build(trace, model=type(self._inner).__name__, inputs=describe(args, kwargs))
         found: Found = graph.found  # type: ignore[assignment]
-        names = self._names.of(found)
+        names = self._names.of(graph)
         found = replace(found, matches={names[n]: m for n, m in found.matches.items()})
         skips = tuple(replace(s, name=names[s.name], previous=names.get(s.previous or "")) for s in graph.skips)
         self.graph = _united(self.graph, replace(graph, skips=skips, found=found), self._left_out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from skipgrad.core import SkipGraph
+from skipgrad.core import Skip, SkipGraph
 from skipgrad.finder import Found
 from skipgrad.finder.graph import bits_of
 from skipgrad.finder.records import Match
@@ -22,11 +22,14 @@ class _Known:
     Attributes:
         name: what it is called.
         where: its kind and the module that it merges in.
-        weights: the learned tensors met on its paths so far; None for a skip that is known from a file only.
+        paths: the modules that own weights on its paths.
+        weights: the learned tensors met on its paths so far; None for a skip whose record alone is known, from a file
+            or of another forward than the one that the graph was found in.
     """
 
     name: str
     where: tuple[str, str]
+    paths: frozenset[str]
     weights: set[str] | None = field(default_factory=set)
 
 
@@ -40,21 +43,26 @@ class Names:
     def __init__(self, graph: SkipGraph | None = None) -> None:
         self._known: list[_Known] = []
         found: Found | None = graph.found if graph is not None else None
+        matches = found.matches if found is not None else {}
+        records = {s.name: s for s in graph.skips} if graph is not None else {}
         if found is not None:
-            for name, match in found.matches.items():
-                self._known.append(_Known(name, _where(found, match), _weights(found, match)))
-        elif graph is not None:
-            self._known += [_Known(s.name, (s.kind, s.owner), None) for s in graph.skips]
+            for name, match in matches.items():
+                paths = _paths(records[name]) if name in records else frozenset[str]()
+                self._known.append(_Known(name, _where(found, match), paths, _weights(found, match)))
+        self._known += [_Known(n, (s.kind, s.owner), _paths(s), None) for n, s in records.items() if n not in matches]
 
-    def of(self, found: Found) -> dict[str, str]:
+    def of(self, graph: SkipGraph) -> dict[str, str]:
         """For each skip of a forward, by the name that the forward alone would give it: the name that it goes by."""
+        found: Found = graph.found
+        paths = {s.name: _paths(s) for s in graph.skips}
         met = {name: (_where(found, m), _weights(found, m)) for name, m in found.matches.items()}
         free = list(self._known)
         given: dict[str, _Known] = {}
         for name, (where, weights) in met.items():
             known = next((k for k in free if k.where == where and k.weights == weights), None)
-            if known is None:  # read from a file, which has no weights: it goes by place and number
-                known = next((k for k in free if k.where == where and k.weights is None and k.name == name), None)
+            if known is None:  # whose weights nobody knows: the modules tell, and where they are the same the name
+                alike = [k for k in free if k.where == where and k.weights is None and k.paths == paths.get(name)]
+                known = next((k for k in alike if k.name == name), alike[0] if alike else None)
             if known is not None:
                 given[name] = known
                 free.remove(known)
@@ -72,7 +80,7 @@ class Names:
         for name, (where, weights) in met.items():
             known = given.get(name)
             if known is None:
-                known = given[name] = _Known(self._unused(name), where)
+                known = given[name] = _Known(self._unused(name), where, paths.get(name, frozenset()))
                 self._known.append(known)
             known.weights = (known.weights or set()) | weights
         return {name: known.name for name, known in given.items()}
@@ -95,6 +103,10 @@ def _numbered(name: str, base: str) -> Iterable[str]:
     while True:
         yield f"{base}#{number}"
         number += 1
+
+
+def _paths(skip: Skip) -> frozenset[str]:
+    return frozenset(p for branch in skip.branches for p in branch) | frozenset(skip.shortcut_modules)
 
 
 def _where(found: Found, match: Match) -> tuple[str, str]:

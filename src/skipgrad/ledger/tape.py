@@ -361,4 +361,5 @@ def _kind(n: Node, batches: set[int], lengths: set[int]) -> Any:
     return (
         n.op, n.cls, n.role, n.args, n.ins, n.params, n.module, shape, n.dtype, n.call, n.result, n.inplace, n.number,
         n.scalar, n.second, n.dim, n.batched, n.shift, n.looked, n.within, n.region,
+        n.lies and n.lies[1:],
     )  # fmt: skip

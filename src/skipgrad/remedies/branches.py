@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skipgrad.core.graph import Skip, SkipGraph
+from skipgrad.core.skips import owner_of
 from skipgrad.instrument.wrappers import strip_call
 from skipgrad.remedies.records import Left
 
@@ -93,7 +94,8 @@ def branch_ends(graph: SkipGraph, judge: Judge) -> Ends:
                 left.append(Left(skip.name, reason))
             else:
                 ends.setdefault(strip_call(branch[-1]), []).append(skip.name)
-    calls = Counter(strip_call(layer.name) for layer in graph.layers)
+    modules = {strip_call(p) for s in graph.skips for branch in (*s.branches, s.shortcut_modules) for p in branch}
+    calls = Counter(owner_of(layer.name, modules) for layer in graph.layers)
     for path in list(ends):
         user = _other_user(graph, path, ends[path], calls)
         if user is not None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from skipgrad.core.draw.groups import Group, fold, stages
 from skipgrad.core.draw.words import ROOT, clean, many
-from skipgrad.core.skips import Skip, Skips
+from skipgrad.core.skips import Skip, Skips, owner_of
 from skipgrad.core.units import shape
 
 BoxKind = Literal["end", "layer", "merge", "group"]
@@ -122,7 +122,7 @@ def _on_shortcuts(graph: Skips) -> dict[int, list[int]]:
     for k, skip in enumerate(graph.skips):
         modules = set(skip.shortcut_modules)
         for i in range(skip.start, min(skip.end, len(graph.layers))):
-            if modules and graph.layers[i].name.split("#")[0] in modules and i not in taken:
+            if modules and owner_of(graph.layers[i].name, modules) in modules and i not in taken:
                 taken.add(i)
                 out[k].append(i)
     return out
@@ -135,7 +135,7 @@ def _fork(graph: Skips, k: int, merged: list[int], before: list[str]) -> str:
         if graph.skips[j].name == skip.previous:
             return f"m{j}"
     at = min(skip.start, len(before) - 1)
-    made_by_layer = at > 0 and graph.layers[at - 1].name.split("#")[0] == skip.fork
+    made_by_layer = at > 0 and owner_of(graph.layers[at - 1].name, {skip.fork}) == skip.fork
     return f"m{merged[-1]}" if merged and not made_by_layer else before[at]
 
 
