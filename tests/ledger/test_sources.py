@@ -343,7 +343,7 @@ def test_off_by_default_and_of_concatenations_of_several_only() -> None:
     with sg.watch(model) as ledger:
         objective(model(x)).backward()
     assert ledger.sources() == []
-    assert all(not mode.plan.groups for mode in ledger._kinds.modes.values())
+    assert all(not kind.plan.groups for kind in ledger._forwards._kinds.values())
     model, x = made("unet")  # every fork is one tensor
     assert watched(model, x).sources() == []
     with pytest.raises(BadInput, match="sources='yes'"):
@@ -362,17 +362,17 @@ class Tokens(nn.Module):
         return torch.cat([x, torch.tanh(self.b(x))], 1)
 
 
-def test_another_size_than_in_the_trace_is_said_and_not_measured() -> None:
+def test_another_size_is_measured_like_the_first() -> None:
     model = Tokens()
     graph = sg.find(model, torch.randn(2, 5, 4))
     with sg.watch(model, graph, sources=True) as ledger:
         model(torch.randn(2, 5, 4)).sum().backward()
         assert {r.skip for r in ledger.sources()} == {"root"}
         model(torch.randn(2, 7, 4)).sum().backward()
-    assert len(ledger.sources()) == 2
+    assert len(ledger.sources()) == 4
     assert len(ledger.rows()) == 2
-    assert len(ledger.notes) == 1
-    assert "another size than in the trace" in ledger.notes[0]
+    assert [s.width for s in ledger.sources() if s.number == 0] == [5, 7]
+    assert ledger.notes == []
 
 
 # -- summed up --------------------------------------------------------------------------------------------

@@ -186,7 +186,8 @@ class Recorder(EnteredOnce):
         number = self._count(raw, results) if counted else None
         if number is not None or (not counted and any(True for _ in tensors_in(results))):
             call = None if self._apart or number is None else Address(raw, number)
-            self._record(met.op, call, given, changed, results, kwargs, args, met.rule)
+            rule = None if callable(met.rule) else met.rule
+            self._record(met.op, call, given, changed, results, kwargs, args, rule)
 
     def _attribute(self, func: Any, raw: str, args: Any, kwargs: Any) -> Any:
         """Handles access to a tensor's attribute; ``x.T``, ``x.real`` and the like make a view without a call."""

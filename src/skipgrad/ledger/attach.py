@@ -74,7 +74,7 @@ def _hook(site: Site, made: Made, arrivals: Arrivals) -> None:
     for node, uses in edges.items():
         here = at_end if node is end else None
         node.register_hook(_from_edges(arrivals, uses, number, here, _seen_before(node)))
-    if at_end is not None and end not in edges:
+    if at_end is not None and end is not None and end not in edges:
         end.register_prehook(_arriving(arrivals, at_end, number))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch  # type: ignore[attr-defined]
 from torch._C._autograd import _get_sequence_nr as _sequence_number
 from torch._guards import CompileContext
 from torch.utils.checkpoint import CheckpointFunction
@@ -170,7 +171,7 @@ class Tape(Recorder):
 
     def _look(self, given: list[Tensor], op: str) -> None:
         """Takes down what has to be known of tensors before a call takes them, as it may change them in place."""
-        self.hidden = torch._C._functorch.peek_interpreter_stack() is not None
+        self.hidden = _functorch.peek_interpreter_stack() is not None
         self._targets = () if self.hidden else tuple(map(target_of, given))
         self._before = _sequence_number()
         cls = ops.class_of(op)
