@@ -166,6 +166,8 @@ class Finding:
         evidence: numbers (and short texts) it rests on, with the threshold.
         prescription: what to do, in one or two sentences; the reason when not applicable or skipped.
         remedies: names of the remedies it prescribes, the most promising first.
+        coverage: what was measured of what ran, as far as it is known: ``steps`` of ``steps_run``, ``skips`` of
+            ``skips_run``, ``layers`` of ``layers_run``.
     """
 
     code: str
@@ -176,6 +178,7 @@ class Finding:
     evidence: dict[str, Any] = field(default_factory=dict)
     prescription: str = ""
     remedies: tuple[str, ...] = ()
+    coverage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,9 @@ class Run:
         graph = self.graphs.get(trial, self.graph) or SkipGraph(())
         losses = tuple(p for p in self.losses if p.trial == trial)
         skips, layers = self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ())
-        return Measurements(graph, skips, layers, losses, self.notes, self.paths.get(trial, ()))
+        paths, chance = self.paths.get(trial, ()), self.meta.get("chance")
+        known = float(chance) if isinstance(chance, (int, float)) else None
+        return Measurements(graph, skips, layers, losses, self.notes, paths, known)
 
     def path_records(self) -> list[dict[str, Any]]:
         """The gradient by path length as plain data, a record for each trial and step it was asked for at."""
@@ -311,6 +316,8 @@ class Measurements:
         losses: may be empty (a loss is not the ledger's to see).
         notes: what could not be measured.
         paths: the gradient by path length, in order of steps; empty unless somebody asked for it.
+        chance: the loss of the best answer that is always the same (the entropy of the classes, the variance of the
+            targets); None where nobody worked it out.
     """
 
     graph: SkipGraph
@@ -319,6 +326,7 @@ class Measurements:
     losses: tuple[LossPoint, ...] = ()
     notes: tuple[str, ...] = ()
     paths: tuple[PathRow, ...] = ()
+    chance: float | None = None
 
     def steps(self) -> list[int]:
         """The steps measured, ascending."""
