@@ -14,6 +14,11 @@ def graded(measured: Measurements, severity: Severity) -> Severity:
     return "info" if learning(measured).well else severity
 
 
+def excessive(measured: Measurements, severity: Severity) -> Severity:
+    """The severity of a figure that no healthy net comes near; a warning at most where the run learned all the same."""
+    return "warning" if severity == "error" and learning(measured).well else severity
+
+
 def structural(measured: Measurements, severity: Severity) -> Severity:
     """The severity where the losses show that the run did *not* learn, else ``"info"``: nothing shows that it harms."""
     return severity if learning(measured).sick and not loss_to_blame(measured) else "info"

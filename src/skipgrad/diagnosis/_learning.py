@@ -25,9 +25,15 @@ WORSE = 1.5
 ORDERS = 10.0
 # Half of the way down is lost again.
 RELAPSE = 0.5
+# Up to a tenth above chance a loss is still that of chance: weights that are not small add to it.
+NEAR_CHANCE = 1.1
+# Steps that are twice as large at the end as at the start.
+WARMING = 2.0
 # A run that starts this far below chance went on from weights that had learned.
 BELOW_CHANCE = 0.7
-# Fall and rise count from two standard errors of their difference on.
+# What came and went within the last tenth of the steps is a spike; what four in five of them show is there.
+LASTING = 0.8
+# A fall counts from two standard errors on.
 SURE = 2.0
 
 State = Literal["learned", "standing", "constant", "chance", "worse", "relapsed", "not finite", "too short", "none"]
@@ -93,7 +99,7 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
     last, now = median(tail), median(end)
     # The noise of one step, from the differences between neighbours, which a steady fall does not widen.
     steps = [b - a for a, b in pairwise(tail)]
-    noise = 1.4826 * median(abs(d - median(steps)) for d in steps) / math.sqrt(2) if len(steps) > 1 else 0.0
+    noise = _spread(steps) / math.sqrt(2)
     error = noise * math.sqrt(1 / few + 1.57 / len(tail))  # a median's error is √(π/2) times a mean's
     width = max(3, n // 10)
     best = min(median(values[i : i + width]) for i in range(0, n - width + 1, max(1, width // 3)))
@@ -107,23 +113,50 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
 
     if max(values) - min(values) <= CONSTANT * size:
         return said("constant")
-    if now > first + max(SURE * error, (WORSE - 1) * size):
+
+    def stays_above(level: float) -> bool:
+        """Not by its median alone: a run that has gone wild has a noise that would excuse everything."""
+        return sum(v > level for v in end) >= LASTING * len(end)
+
+    if now > first + (WORSE - 1) * size and stays_above(first):
         return said("worse", now)
     fallen, risen = first - best, now - best
-    if fallen > max(SURE * error, LEAST_FALL * size) and risen > 2 * SURE * error:
+    if fallen > max(SURE * error, LEAST_FALL * size) and stays_above(best + 0.5 * RELAPSE * fallen):
         orders = best > 0 and now > ORDERS * best and risen > 0.1 * fallen
         if risen > RELAPSE * fallen or orders:
             return said("relapsed", now)
     fall = first - last
     if known is not None and last > known - max(error, LEAST_FALL * abs(known)):
         return said("chance" if n >= PATIENCE else "too short")
-    if guess is not None and abs(last - guess) <= max(error, LEAST_FALL * guess) and fall < 0.1 * size:
-        return said("chance" if n >= PATIENCE else "too short")
+    near = guess is not None and (1 - LEAST_FALL) * guess - error <= last <= NEAR_CHANCE * guess
+    if near and fall < 0.1 * size:
+        return said("chance" if n >= PATIENCE and not _warming(measured) else "too short")
     if guess is not None and last < BELOW_CHANCE * guess and known is None and fall > -SURE * error:
         return said("learned")
     if fall <= max(SURE * error, 0.5 * LEAST_FALL * size):
-        return said("standing" if n >= PATIENCE else "too short")
+        return said("standing" if n >= PATIENCE and not _warming(measured) else "too short")
     return said("learned")
+
+
+def _spread(steps: Sequence[float]) -> float:
+    """A standard deviation that one spike does not widen; the plain one where most of the values are the same."""
+    if len(steps) < 2:
+        return 0.0
+    middle = median(steps)
+    robust = 1.4826 * median(abs(d - middle) for d in steps)
+    return robust or math.sqrt(sum((d - middle) ** 2 for d in steps) / len(steps))
+
+
+def _warming(measured: Measurements) -> bool:
+    """Whether the optimizer's steps are still growing, as in a warm-up that the run has not left behind."""
+    rows = [r for r in measured.layers if r.update_norm and math.isfinite(r.update_norm)]
+    steps = sorted({r.step for r in rows})
+    if len(steps) < FEWEST:
+        return False
+    third = len(steps) // 3
+    early, late = set(steps[:third]), set(steps[-third:])
+    sizes = [[r.update_norm or 0.0 for r in rows if r.step in part] for part in (early, late)]
+    return median(sizes[1]) > WARMING * median(sizes[0])
 
 
 def measured_chance(measured: Measurements) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from skipgrad.core import Measurements
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed
-from skipgrad.diagnosis._cost import advice, graded, worth_trying
+from skipgrad.diagnosis._cost import advice, excessive, graded, worth_trying
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._profile import Profile, profile
 from skipgrad.diagnosis.checks.sg001_vanishing_gradient import figures, prescribe, remedies
@@ -40,8 +40,12 @@ def judge(measured: Measurements) -> Judgement:
         f"{number(seen.at_start)}×): a factor of {number(seen.per_layer)} per layer over {len(seen.layers)} layers"
         + (f", growing from {some([onset])} back to the input. " if onset else ". ")
         + growing(seen)
-        + advice(measured, prescribe(measured, "no one learning rate suits both ends")),
-        severity=graded(measured, "error" if worst > HOPELESS else "warning"),
+        + advice(
+            measured,
+            prescribe(measured, "no one learning rate suits both ends"),
+            well=False if worst > HOPELESS else None,
+        ),
+        severity=excessive(measured, "error") if worst > HOPELESS else graded(measured, "warning"),
         where=[name for _, name in reversed(above)] or [seen.layers[0]],
         evidence=evidence,
         # A gradient that is too large wants its scale mended before its norm: normalizing would amplify the quiet end.

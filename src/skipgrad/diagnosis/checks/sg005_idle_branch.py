@@ -19,6 +19,8 @@ IDLE = 0.01
 FEWEST_STEPS = 5
 # A branch that doubles from the first half of the steps to the second is waking up.
 WAKING = 2.0
+# … unless it is so far down that it would have to double another seven times.
+ASLEEP = 1e-4
 # One that has grown tenfold since the first step can learn, and is no more than half asleep: LayerScale's 1e-6 grows
 # ten-thousandfold in sixty steps of AdamW, and stays where it is when it is frozen.
 GROWN = 10.0
@@ -32,6 +34,8 @@ def judge(measured: Measurements) -> Judgement:
     # What a concatenation's branch is worth shows in the gradient: the layer behind it takes as much of it as it likes.
     nest = deepest_nest([s for s in measured.graph.skips if s.long and s.kind == "concat"])
     joins = {s.name for s in nest} if len(nest) > 1 else set()
+    # The operand of a gate is what the gate has not yet shut off, so that its size says nothing.
+    gates = {s.name for s in measured.graph.skips if s.kind == "gate"}
     if not adds and not joins:
         return not_applicable("the net has neither add or gate skips nor long concat skips in each other")
     rows: dict[str, list[SkipRow]] = defaultdict(list)
@@ -45,7 +49,7 @@ def judge(measured: Measurements) -> Judgement:
             f"{len(steps)} steps were measured, and it takes {FEWEST_STEPS}: a branch that starts at zero on purpose "
             "looks the same at first"
         )
-    idle, waking = _idle(rows, steps, joins)
+    idle, waking = _idle(rows, steps, joins | gates)
     evidence: dict[str, float | int | str] = {
         "idle_branches": len(idle),
         "waking_branches": waking,
@@ -75,12 +79,15 @@ def judge(measured: Measurements) -> Judgement:
     )
 
 
-def _idle(rows: dict[str, list[SkipRow]], steps: list[int], joins: set[str]) -> tuple[list[tuple[float, str]], int]:
-    """Share and name of the idle branches, the least first; and how many are waking up."""
+def _idle(rows: dict[str, list[SkipRow]], steps: list[int], backward: set[str]) -> tuple[list[tuple[float, str]], int]:
+    """Share and name of the idle branches, the least first; and how many are waking up.
+
+    Of those in ``backward`` the gradient alone is looked at.
+    """
     middle = steps[len(steps) // 2]
     idle, waking = [], 0
     for name, every in rows.items():
-        weight = _gradient if name in joins else _weight
+        weight = _gradient if name in backward else _weight
         late = [weight(r) for r in every if r.step >= middle]
         early = [weight(r) for r in every if r.step < middle]
         if not late or max(late) >= IDLE:
@@ -88,7 +95,7 @@ def _idle(rows: dict[str, list[SkipRow]], steps: list[int], joins: set[str]) -> 
         now = median(late)
         doubled = early and now > 0 and now >= WAKING * median(early)
         # What it adds, not what comes back: a branch scaled by 1e-6 gets as little gradient, and gets more as it grows.
-        if name not in joins and (doubled or _grown(every, middle)):
+        if (doubled and now > ASLEEP) or (name not in backward and _grown(every, middle)):
             waking += 1
         else:
             idle.append((now, name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from skipgrad.core import Measurements, Skip
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
-from skipgrad.diagnosis._cost import advice, graded, worth_trying
+from skipgrad.diagnosis._cost import advice, excessive, graded, worth_trying
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._prescribe import mend_branches
 from skipgrad.diagnosis._series import medians, runs, share, slope
@@ -82,15 +82,16 @@ def judge(measured: Measurements) -> Judgement:
             f"{number(GROWING)}× is what branches of equal size can do",
             evidence,
         )
+    away = worst.late > RUNAWAY
     return found(
         f"x grows by a factor of {number(worst.per_block)} per block, {number(worst.whole)}× over {len(worst.names)} "
         f"skips ({some([worst.names[0]])} to {some([worst.names[-1]])}), and ever faster: each branch answers the "
         "larger x "
-        f"with a larger F(x). {advice(measured, mend_branches(measured))}",
-        severity=graded(measured, "error" if worst.late > RUNAWAY else "warning"),
+        f"with a larger F(x). {advice(measured, mend_branches(measured), well=False if away else None)}",
+        severity=excessive(measured, "error") if away else graded(measured, "warning"),
         where=worst.names[::-1],
         evidence=evidence,
-        remedies=worth_trying(measured, "zero-init", "skip-calibration"),
+        remedies=("zero-init", "skip-calibration") if away else worth_trying(measured, "zero-init", "skip-calibration"),
     )
 
 
