@@ -246,7 +246,7 @@ class Translation(nn.Module):
         return self.net(input_ids=ids, decoder_input_ids=ids).logits
 
 
-I, I64, V, T, S = images(), images(size=64, batch=8), vectors(), tokens(), sentences()  # noqa: E741
+I, I64, V, T, S = images(batch=8), images(size=64, batch=8), vectors(), tokens(), sentences()  # noqa: E741
 M, M3 = masks(), masks(channels=3)
 SMALL: dict[str, Any] = {"vocab_size": 64}
 BERT = SMALL | {
@@ -275,32 +275,6 @@ def vision(name: str, build: Callable[[], nn.Module], **given: Any) -> Case:
 
 
 HEALTHY: tuple[Case, ...] = (
-    vision("torchvision resnet18", torchvision("resnet18"), fast=True),
-    vision("torchvision resnet18, SGD", torchvision("resnet18"), rate=0.02, **sgd),
-    vision("torchvision resnet34", torchvision("resnet34"), steps=30),
-    vision("torchvision resnet50", torchvision("resnet50"), steps=30),
-    vision("torchvision vgg11_bn", torchvision("vgg11_bn"), steps=30),
-    vision("torchvision densenet121", torchvision("densenet121"), steps=30),
-    vision("torchvision mobilenet_v2", torchvision("mobilenet_v2"), rate=3e-3),
-    vision("torchvision mobilenet_v3_small", torchvision("mobilenet_v3_small"), rate=3e-3, batches=I64),
-    vision("torchvision shufflenet", torchvision("shufflenet_v2_x0_5"), rate=3e-3),
-    vision("torchvision squeezenet1_1", torchvision("squeezenet1_1"), steps=60),
-    vision("torchvision efficientnet_b0", torchvision("efficientnet_b0"), rate=3e-3),
-    vision("torchvision regnet_y_400mf", torchvision("regnet_y_400mf"), rate=3e-3),
-    vision("torchvision mnasnet0_5", torchvision("mnasnet0_5"), rate=3e-3),
-    vision("timm convnext_atto", timm("convnext_atto"), optimizer="adamw", rate=5e-4),
-    vision("timm vit, patch 4", timm("vit_tiny_patch16_224", img_size=32, patch_size=4, depth=6), rate=5e-4),
-    vision(
-        "timm deit3 with LayerScale", timm("deit3_small_patch16_224", img_size=32, patch_size=8, depth=4), rate=5e-4
-    ),
-    vision("timm poolformer", timm("poolformer_s12"), rate=1e-3, steps=30),
-    vision("timm resmlp", timm("resmlp_12_224", img_size=32, patch_size=8), rate=1e-3, steps=30),
-    vision("timm mixer", timm("mixer_s16_224", img_size=32, patch_size=8), rate=5e-4, steps=30),
-    vision("timm regnetx_002", timm("regnetx_002"), rate=3e-3),
-    vision("timm ghostnet_050", timm("ghostnet_050"), rate=3e-3),
-    vision("timm resnet10t", timm("resnet10t"), rate=1e-3),
-    vision("timm xcit_nano", timm("xcit_nano_12_p8_224", img_size=32), rate=5e-4, steps=30),
-    vision("timm seresnet18", timm("legacy_seresnet18"), steps=30),
     Case(
         "transformers gpt2",
         transformers("GPT2Config", "GPT2LMHeadModel", vocab_size=64, n_layer=3, n_embd=32, n_head=4),
@@ -448,4 +422,30 @@ HEALTHY: tuple[Case, ...] = (
     Case("a head at the side that counts little", Deep, V, main_and_aux, fast=True),
     Case("measured every fifth step", lambda: Residual(8), V, entropy, every=5, steps=60),
     Case("a regression", lambda: Residual(4, 16, 1), regression(), squares, rate=3e-3, steps=60),
+    vision("torchvision resnet18", torchvision("resnet18"), fast=True),
+    vision("torchvision resnet18, SGD", torchvision("resnet18"), rate=0.02, **sgd),
+    vision("torchvision resnet34", torchvision("resnet34"), steps=30),
+    vision("torchvision resnet50", torchvision("resnet50"), steps=30),
+    vision("torchvision vgg11_bn", torchvision("vgg11_bn"), steps=30),
+    vision("torchvision densenet121", torchvision("densenet121"), steps=30),
+    vision("torchvision mobilenet_v2", torchvision("mobilenet_v2"), rate=3e-3),
+    vision("torchvision mobilenet_v3_small", torchvision("mobilenet_v3_small"), rate=3e-3, batches=I64),
+    vision("torchvision shufflenet", torchvision("shufflenet_v2_x0_5"), rate=3e-3),
+    vision("torchvision squeezenet1_1", torchvision("squeezenet1_1"), steps=60),
+    vision("torchvision efficientnet_b0", torchvision("efficientnet_b0"), rate=3e-3),
+    vision("torchvision regnet_y_400mf", torchvision("regnet_y_400mf"), rate=3e-3),
+    vision("torchvision mnasnet0_5", torchvision("mnasnet0_5"), rate=3e-3),
+    vision("timm convnext_atto", timm("convnext_atto"), optimizer="adamw", rate=5e-4),
+    vision("timm vit, patch 4", timm("vit_tiny_patch16_224", img_size=32, patch_size=4, depth=6), rate=5e-4),
+    vision(
+        "timm deit3 with LayerScale", timm("deit3_small_patch16_224", img_size=32, patch_size=8, depth=4), rate=5e-4
+    ),
+    vision("timm poolformer", timm("poolformer_s12"), rate=1e-3, steps=30),
+    vision("timm resmlp", timm("resmlp_12_224", img_size=32, patch_size=8), rate=1e-3, steps=30),
+    vision("timm mixer", timm("mixer_s16_224", img_size=32, patch_size=8), rate=5e-4, steps=30),
+    vision("timm regnetx_002", timm("regnetx_002"), rate=3e-3),
+    vision("timm ghostnet_050", timm("ghostnet_050"), rate=3e-3),
+    vision("timm resnet10t", timm("resnet10t"), rate=1e-3),
+    vision("timm xcit_nano", timm("xcit_nano_12_p8_224", img_size=32), rate=5e-4, steps=30),
+    vision("timm seresnet18", timm("legacy_seresnet18"), steps=30),
 )

@@ -54,6 +54,11 @@ def test_the_level_of_the_class_prior_is_chance_where_it_is_known():
     assert (finding.state, finding.evidence["loss_is"]) == ("found", "chance")
 
 
+def test_a_loss_that_is_still_on_its_way_past_the_prior_is_no_alarm():
+    values = [5.5 - 0.03 * t for t in range(70)]  # 3.4 at the end, where a constant answer gets 3.2
+    assert judge("SG012", replace(net(values, 256), chance=3.2)).state == "skipped"
+
+
 def test_a_regression_that_stands_still():
     n = noise(size=0.1)
     finding = judge("SG012", net([5.0 + n() for _ in STEPS]))

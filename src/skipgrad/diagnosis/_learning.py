@@ -127,7 +127,8 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
             return said("relapsed", now)
     fall = first - last
     if known is not None and last > known - max(error, LEAST_FALL * abs(known)):
-        return said("chance" if n >= PATIENCE else "too short")
+        falling = median(values[n // 2 : n - len(tail)] or tail) - last > max(SURE * error, LEAST_FALL * size)
+        return said("chance" if n >= PATIENCE and not falling else "too short")
     near = guess is not None and (1 - LEAST_FALL) * guess - error <= last <= NEAR_CHANCE * guess
     if near and fall < 0.1 * size:
         return said("chance" if n >= PATIENCE and not _warming(measured) else "too short")
