@@ -85,9 +85,9 @@ def monai(name: str, **given: Any) -> Callable[[], nn.Module]:
 
 def diffusion() -> nn.Module:
     """A small denoising U-Net of diffusers at a fixed time."""
-    import diffusers
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
-    net = diffusers.UNet2DModel(
+    net = UNet2DModel(
         sample_size=16,
         in_channels=1,
         out_channels=1,
@@ -128,7 +128,8 @@ class Adapter(nn.Module):
 def adapted() -> nn.Module:
     """A Pre-LN transformer whose projections have adapters, the head trained, all else frozen."""
     net = Transformer(4)
-    for part in net.parts:
+    parts: Any = net.parts
+    for part in parts:
         if hasattr(part, "qkv"):
             part.qkv = Adapter(part.qkv)
     for name, p in net.named_parameters():
@@ -246,7 +247,7 @@ class Translation(nn.Module):
         return self.net(input_ids=ids, decoder_input_ids=ids).logits
 
 
-I, I64, V, T, S = images(batch=8), images(size=64, batch=8), vectors(), tokens(), sentences()  # noqa: E741
+I, I64, V, T, S = images(), images(size=64, batch=8), vectors(), tokens(), sentences()  # noqa: E741
 M, M3 = masks(), masks(channels=3)
 SMALL: dict[str, Any] = {"vocab_size": 64}
 BERT = SMALL | {
@@ -363,7 +364,7 @@ HEALTHY: tuple[Case, ...] = (
         rate=3e-3,
     ),
     Case("transformers t5", Translation, T, entropy, rate=3e-3, steps=60),
-    Case("smp Unet", smp("Unet"), M3, binary, fast=True),
+    Case("smp Unet", smp("Unet"), M3, binary),
     Case("smp Linknet", smp("Linknet"), M3, binary),
     Case("smp FPN", smp("FPN"), M3, binary),
     Case("smp UnetPlusPlus", smp("UnetPlusPlus"), M3, binary, steps=30),
@@ -422,11 +423,10 @@ HEALTHY: tuple[Case, ...] = (
     Case("a head at the side that counts little", Deep, V, main_and_aux, fast=True),
     Case("measured every fifth step", lambda: Residual(8), V, entropy, every=5, steps=60),
     Case("a regression", lambda: Residual(4, 16, 1), regression(), squares, rate=3e-3, steps=60),
-    vision("torchvision resnet18", torchvision("resnet18"), fast=True),
+    vision("torchvision resnet18", torchvision("resnet18")),
     vision("torchvision resnet18, SGD", torchvision("resnet18"), rate=0.02, **sgd),
     vision("torchvision resnet34", torchvision("resnet34"), steps=30),
     vision("torchvision resnet50", torchvision("resnet50"), steps=30),
-    vision("torchvision vgg11_bn", torchvision("vgg11_bn"), steps=30),
     vision("torchvision densenet121", torchvision("densenet121"), steps=30),
     vision("torchvision mobilenet_v2", torchvision("mobilenet_v2"), rate=3e-3),
     vision("torchvision mobilenet_v3_small", torchvision("mobilenet_v3_small"), rate=3e-3, batches=I64),

@@ -165,6 +165,8 @@ class UNet(nn.Module):
 class Graph(nn.Module):
     """GCNII, or the plain graph convolutions that it mends."""
 
+    adjacency: Tensor
+
     def __init__(self, depth: int, plain: bool = False, width: int = 32, nodes: int = 60) -> None:
         super().__init__()
         g = torch.Generator().manual_seed(3)
@@ -207,7 +209,7 @@ class Highway(nn.Module):
         self.f = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.g = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         for gate in self.g:
-            nn.init.constant_(gate.bias, bias)
+            nn.init.constant_(gate.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)

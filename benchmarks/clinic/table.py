@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from clinic.cases import Case
-from clinic.treat import Record
+from typing import Any
+
 from skipgrad.diagnosis import CHECKS
 
+Row = dict[str, Any]
 
-def table(results: list[tuple[str, str, Case, Record]]) -> str:
+
+def table(rows: list[Row]) -> str:
     """Two tables in Markdown: per check, and in sum for each half."""
     out = [
-        "| check | found on the sick that have it | missed | alarms on the healthy | alarms on the cured |",
-        "|---|---|---|---|---|",
+        "| check | sick nets whose first name it is | found | missed | alarms on the healthy | on the cured |",
+        "|---|---|---|---|---|---|",
     ]
     for code in CHECKS.built_in:
-        having = [r for _, kind, c, r in results if kind == "sick" and code == c.disease[0]]
-        found = sum(code in r.alarms for r in having)
-        alarms = {k: sum(code in r.alarms for _, kind, _, r in results if kind == k) for k in ("healthy", "cured")}
-        out.append(f"| {code} | {found} | {len(having) - found} | {alarms['healthy']} | {alarms['cured']} |")
+        having = [r for r in rows if r["kind"] == "sick" and code == r["disease"][0]]
+        found = sum(code in r["alarms"] for r in having)
+        alarms = [sum(code in r["alarms"] for r in rows if r["kind"] == k) for k in ("healthy", "cured")]
+        out.append(f"| {code} | {len(having)} | {found} | {len(having) - found} | {alarms[0]} | {alarms[1]} |")
     out += [
         "",
-        "| half | sick named by a warning or error | healthy without one | cured without one |",
+        "| half | sick nets that a warning or error names | healthy nets without one | cured ones without one |",
         "|---|---|---|---|",
     ]
-    for half, what in (("A", "A, which sets thresholds"), ("B", "B, which judges them")):
-        own = [(kind, c, r) for h, kind, c, r in results if h == half]
-        sick = [bool(set(r.alarms) & set(c.disease)) for kind, c, r in own if kind == "sick"]
-        cells = [_of(sick)] + [_of([not r.alarms for kind, _, r in own if kind == k]) for k in ("healthy", "cured")]
+    for half, what in (("A", "A, which set the thresholds"), ("B", "B, which judges them")):
+        own = [r for r in rows if r["half"] == half]
+        cells = [_of([bool(set(r["alarms"]) & set(r["disease"])) for r in own if r["kind"] == "sick"])]
+        cells += [_of([not r["alarms"] for r in own if r["kind"] == k]) for k in ("healthy", "cured")]
         out.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(out)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from skipgrad.core import SkipGraph
 from skipgrad.models import Workload
 
-BATCHES = 8
+BATCHES = 16
 STEPS = 150
 RATE = 0.1
 LARGEST = 1_000_000  # numbers in one output; of larger ones the fit would take longer than the training
