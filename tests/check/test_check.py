@@ -219,7 +219,7 @@ def test_rows_are_passed_on_once_and_kept_in_bounds(tmp_path: Path, monkeypatch:
 
 
 def test_an_error_that_nobody_foresaw_is_a_failure_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object) -> None:
+    def broken(_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr(sys.modules["skipgrad.check.check"], "diagnose", broken)

@@ -63,6 +63,8 @@ def _matter(run: Run, model: str) -> tuple[str, str]:
         learned = f"learned {_fall(seen)}, and" if seen.well else ""
         says = f"{learned} has a problem".strip()
         return worst.severity, f"{model} {says}: {_lower(short(worst.title))} ({short(worst.code)}){more}"
+    if run.findings and seen.state == "not finite":
+        return "warning", f"The loss of {model} is not a finite number in some step"
     if run.findings and seen.sick:  # a run written by a version that did not look at the loss
         return "warning", f"{model} did not learn: its loss went from {figure(seen.first)} to {figure(seen.last)}"
     if problems:
