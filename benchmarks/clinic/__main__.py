@@ -38,7 +38,8 @@ def wanted(cases: tuple[Case, ...], only: str, fast: bool) -> list[tuple[str, Ca
 
 def line(half: str, kind: str, case: Case, record: Record, seconds: float) -> str:
     """One case in a line."""
-    ok = bool(set(record.alarms) & set(case.disease)) if case.disease else not record.alarms and record.learned
+    well = not record.alarms and record.learned and record.measured
+    ok = bool(set(record.alarms) & set(case.disease)) if case.disease else well
     mark = "ok   " if ok else "WRONG"
     loss = f"{record.first:.3g} → {record.last:.3g}"
     told = ", ".join(record.alarms) or "–"
@@ -92,6 +93,8 @@ def main() -> int:
         text = line(half, kind, case, record, time.perf_counter() - start)
         print(text, flush=True)
         if given.verbose or text.startswith("WRONG"):
+            for note in record.notes[:3]:
+                print(f"        note: {note}", flush=True)
             for code, said in record.said.items():
                 print(f"        {code} {said}", flush=True)
         rows.add(
@@ -103,6 +106,7 @@ def main() -> int:
                 "alarms": list(record.alarms),
                 "hints": list(record.hints),
                 "learned": record.learned,
+                "measured": record.measured,
             }
         )
 

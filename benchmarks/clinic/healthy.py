@@ -102,9 +102,10 @@ def diffusion() -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.net = net
+            self.register_buffer("time", torch.tensor([10]))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.net(x, 10).sample
+            return self.net(x, self.time).sample
 
     return Denoiser()
 
@@ -441,8 +442,8 @@ HEALTHY: tuple[Case, ...] = (
         "timm deit3 with LayerScale", timm("deit3_small_patch16_224", img_size=32, patch_size=8, depth=4), rate=5e-4
     ),
     vision("timm poolformer", timm("poolformer_s12"), rate=1e-3, steps=30),
-    vision("timm resmlp", timm("resmlp_12_224", img_size=32, patch_size=8), rate=1e-3, steps=30),
-    vision("timm mixer", timm("mixer_s16_224", img_size=32, patch_size=8), rate=5e-4, steps=30),
+    vision("timm resmlp", timm("resmlp_12_224", img_size=64), rate=1e-3, steps=30, batches=I64),
+    vision("timm mixer", timm("mixer_s16_224", img_size=64), rate=5e-4, steps=30, batches=I64),
     vision("timm regnetx_002", timm("regnetx_002"), rate=3e-3),
     vision("timm ghostnet_050", timm("ghostnet_050"), rate=3e-3),
     vision("timm resnet10t", timm("resnet10t"), rate=1e-3),

@@ -34,6 +34,12 @@ class Record:
     hints: tuple[str, ...]
     said: dict[str, str]
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether any step left rows; else no check of the gradient had a say."""
+        return self.findings[0].coverage["steps"] > 0
 
     @property
     def learned(self) -> bool:
@@ -88,4 +94,5 @@ def treat(case: Case, seed: int = 0) -> Record:
         tuple(c for c, f in told.items() if f.severity == "info"),
         {c: f"{f.severity}: {f.prescription}" for c, f in told.items()},
         findings,
+        tuple(ledger.notes),
     )

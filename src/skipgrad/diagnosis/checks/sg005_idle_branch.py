@@ -15,6 +15,10 @@ from skipgrad.diagnosis._series import deepest_nest, finite, share
 # A hundredth: leaving such a branch out changes x by 1 % and the gradient by 1 %, and even 50 of them together, being
 # uncorrelated, by less than 10 %.
 IDLE = 0.01
+# Of a level of a U, relative to its skip: U-Nets that use theirs stood at .15 and more (benchmarks/clinic), lazy ones
+# that
+# copy their input at .0003 to .05. A quarter of a percent of the gradient's energy.
+LEVEL = 0.05
 # Over fewer steps a branch that starts at zero on purpose (zero-init, ReZero, LayerScale) looks the same.
 FEWEST_STEPS = 5
 # A branch that doubles from the first half of the steps to the second is waking up.
@@ -49,7 +53,7 @@ def judge(measured: Measurements) -> Judgement:
             f"{len(steps)} steps were measured, and it takes {FEWEST_STEPS}: a branch that starts at zero on purpose "
             "looks the same at first"
         )
-    idle, waking = _idle(rows, steps, joins | gates)
+    idle, waking = _idle(rows, steps, joins, gates)
     evidence: dict[str, float | int | str] = {
         "idle_branches": len(idle),
         "waking_branches": waking,
@@ -79,18 +83,21 @@ def judge(measured: Measurements) -> Judgement:
     )
 
 
-def _idle(rows: dict[str, list[SkipRow]], steps: list[int], backward: set[str]) -> tuple[list[tuple[float, str]], int]:
+def _idle(
+    rows: dict[str, list[SkipRow]], steps: list[int], joins: set[str], gates: set[str]
+) -> tuple[list[tuple[float, str]], int]:
     """Share and name of the idle branches, the least first; and how many are waking up.
 
-    Of those in ``backward`` the gradient alone is looked at.
+    Of joins (levels of a U) and gates the gradient alone is looked at.
     """
     middle = steps[len(steps) // 2]
+    backward = joins | gates
     idle, waking = [], 0
     for name, every in rows.items():
         weight = _gradient if name in backward else _weight
         late = [weight(r) for r in every if r.step >= middle]
         early = [weight(r) for r in every if r.step < middle]
-        if not late or max(late) >= IDLE:
+        if not late or (median(late) >= LEVEL if name in joins else max(late) >= IDLE):
             continue
         now = median(late)
         doubled = early and now > 0 and now >= WAKING * median(early)
@@ -123,7 +130,8 @@ def _adds(names: list[str], total: int, largest: float) -> str:
 
 def _levels(outermost: str, idle: int, total: int, well: bool) -> str:
     return (
-        f"At {idle} of {total} nested long skips less than {percent(IDLE)} of the gradient comes from the levels below "
+        f"At {idle} of {total} nested long skips less than {percent(LEVEL**2)} of the gradient's energy comes from the "
+        "levels below "
         f"(from {some([outermost])} on inwards): the net works as if they were not there. "
         + (
             "It learns its task without them: ask whether that task needs them, and look at the loss without them."
