@@ -10,7 +10,8 @@ Row = dict[str, Any]
 
 
 def table(rows: list[Row]) -> str:
-    """Two tables in Markdown: per check, and in sum for each half."""
+    """Two tables in Markdown: per check, and for each half. A net of which nothing was measured counts nowhere."""
+    rows = [r for r in rows if r.get("measured", True)]
     out = [
         "| check | sick nets whose first name it is | found | missed | alarms on the healthy | on the cured |",
         "|---|---|---|---|---|---|",
@@ -25,7 +26,7 @@ def table(rows: list[Row]) -> str:
         "| half | sick nets that a warning or error names | healthy nets without one | cured ones without one |",
         "|---|---|---|---|",
     ]
-    for half, what in (("A", "A, which set the thresholds"), ("B", "B, which judges them")):
+    for half, what in (("A", "A, to set thresholds"), ("B", "B, to judge them")):
         own = [r for r in rows if r["half"] == half]
         cells = [_of([bool(set(r["alarms"]) & set(r["disease"])) for r in own if r["kind"] == "sick"])]
         cells += [_of([not r["alarms"] for r in own if r["kind"] == k]) for k in ("healthy", "cured")]
