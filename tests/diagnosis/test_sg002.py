@@ -1,12 +1,18 @@
 import pytest
 
 from diagnosis.rows import healthy_residual, judge, layer_rows, layers, residual_graph
-from skipgrad.core import Measurements, SkipGraph
+from skipgrad.core import Measurements, SkipGraph, Suggestion
+
+
+def bridged(count: int) -> SkipGraph:
+    """Layers without a skip, and a place for one."""
+    hint = Suggestion("l3", "l4", 2, (8, 16, 8, 8), (8, 16, 8, 8), "identity")
+    return SkipGraph((), layers=layers(count), suggestions=(hint,))
 
 
 def net(factor: float, count: int = 20, graph: SkipGraph | None = None) -> Measurements:
     rows = layer_rows(count, lambda t, i: {"out_grad_norm": factor ** (count - 1 - i)})
-    return Measurements(graph or SkipGraph((), layers=layers(count)), layers=rows)
+    return Measurements(graph or bridged(count), layers=rows)
 
 
 def test_found_and_its_figures():

@@ -57,7 +57,7 @@ def test_underflow():
     finding = judge("SG003", net(lambda t, i: change))
     assert finding.state == "found"
     assert finding.evidence["reason"] == "underflow"
-    assert finding.remedies == ("gradient-scaling",)
+    assert finding.remedies == ()  # gradient-scaling goes by the skips, of which this net has none
 
 
 def test_rows_of_an_embedding_that_are_not_in_the_batch():

@@ -1,6 +1,6 @@
 import pytest
 
-from diagnosis.rows import judge, layers, residual_graph, skip
+from diagnosis.rows import judge, layers, losses, residual_graph, skip
 from skipgrad.core import Measurements, SkipGraph, Suggestion
 from skipgrad.diagnosis.checks.sg004_deep_and_skipless import longest_stretch
 
@@ -8,15 +8,21 @@ from skipgrad.diagnosis.checks.sg004_deep_and_skipless import longest_stretch
 def test_found_and_its_figures():
     hint = Suggestion("l3", "l4", 2, (8, 16, 8, 8), (8, 16, 8, 8), "identity")
     finding = judge("SG004", Measurements(SkipGraph((), layers=layers(20), suggestions=(hint,))))
-    assert (finding.state, finding.severity) == ("found", "warning")
+    assert (finding.state, finding.severity) == ("found", "info")  # depth alone harms nobody
     assert finding.where == ("l0", "l19")
     assert finding.evidence["longest_stretch"] == 20
     assert "l3 to l4" in finding.prescription
     assert finding.remedies == ("add-skips",)
 
 
-def test_plain_56_is_an_error():
-    assert judge("SG004", Measurements(SkipGraph((), layers=layers(56)))).severity == "error"
+@pytest.mark.parametrize(("count", "alone", "stuck"), [(20, "info", "warning"), (56, "warning", "error")])
+def test_depth_is_judged_by_what_it_costs(count, alone, stuck):
+    graph = SkipGraph((), layers=layers(count))
+    assert judge("SG004", Measurements(graph)).severity == alone
+    assert judge("SG004", Measurements(graph, losses=losses([2.3] * 30))).severity == stuck
+    learned = judge("SG004", Measurements(graph, losses=losses([2.3 * 0.9**t for t in range(30)])))
+    assert (learned.state, learned.severity, learned.remedies) == ("found", "info", ())
+    assert "nothing needs doing" in learned.prescription
 
 
 def test_a_stretch_beside_skips():

@@ -1,8 +1,9 @@
 import math
+from dataclasses import replace
 
 import pytest
 
-from diagnosis.rows import healthy_residual, judge, residual_graph, skip_rows
+from diagnosis.rows import healthy_residual, judge, losses, residual_graph, skip_rows
 from skipgrad.core import Measurements, SkipGraph
 
 
@@ -32,11 +33,28 @@ def test_a_lost_net_is_an_error():
     assert finding.evidence["drowned_skips"] == 9
 
 
-def test_restless_together_is_a_hint():
-    # A batch-norm ResNet-56 of the races: 27 skips of b = .73 give rho = 3.8.
-    finding = judge("SG006", net(lambda i: 0.73, 27))
+def test_restless_together_is_told_where_the_run_does_not_learn():
+    # A batch-norm ResNet-56 of the races, which trains: 27 skips of b = .73 give rho = 3.8.
+    restless = net(lambda i: 0.73, 27)
+    assert judge("SG006", restless).state == "passed"
+    finding = judge("SG006", replace(restless, losses=losses([2.3] * 30)))
     assert (finding.state, finding.severity) == ("found", "info")
     assert finding.evidence["rho"] == pytest.approx(0.73 * math.sqrt(27), rel=1e-4)
+
+
+def test_a_net_that_learns_all_the_same_needs_nothing():
+    finding = judge("SG006", replace(net(lambda i: 5.0), losses=losses([2.3 * 0.9**t for t in range(30)])))
+    assert (finding.state, finding.severity, finding.remedies) == ("found", "info", ())
+    assert "nothing needs doing" in finding.prescription
+
+
+def test_only_what_can_be_done_is_prescribed():
+    dead = judge("SG006", net(lambda i: 5.0, tails=(("relu",),)))  # a branch that ends in a ReLU must not be zeroed
+    assert dead.remedies == ("skip-calibration",)
+    assert "zero" not in dead.prescription
+    neither = judge("SG006", net(lambda i: 5.0, tails=(("softmax",),)))
+    assert neither.remedies == ()
+    assert "None of skipgrad's remedies" in neither.prescription
 
 
 def test_pre_ln_of_the_races_is_calm():
@@ -46,6 +64,7 @@ def test_pre_ln_of_the_races_is_calm():
 
 def test_only_identity_shortcuts_count():
     assert judge("SG006", net(lambda i: 9.0, shortcut="projection")).state == "not applicable"
+    assert judge("SG006", net(lambda i: 9.0, shortcut="scaled")).state == "not applicable"  # as GCNII's, on purpose
     assert judge("SG006", net(lambda i: 9.0, kind="concat")).state == "not applicable"
     assert judge("SG006", Measurements(SkipGraph(()))).state == "not applicable"
 

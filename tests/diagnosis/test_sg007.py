@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from diagnosis.rows import healthy_residual, judge, residual_graph, skip, skip_rows
+from diagnosis.rows import healthy_residual, judge, layers, losses, residual_graph, skip, skip_rows
 from skipgrad.core import Measurements, SkipGraph
 
 
@@ -27,12 +27,17 @@ def test_post_ln():
 
 
 def test_post_ln_shows_without_any_measurement():
-    assert judge("SG007", Measurements(residual_graph(4, trunk=("layer_norm",)))).severity == "warning"
+    graph = residual_graph(4, trunk=("layer_norm",))
+    finding = judge("SG007", Measurements(graph))
+    assert (finding.state, finding.severity, finding.evidence["norms_between_skips"]) == ("found", "info", 3)
+    assert judge("SG007", Measurements(graph, losses=losses([2.3] * 30))).severity == "warning"
+    learned = judge("SG007", Measurements(graph, losses=losses([2.3 * 0.9**t for t in range(30)])))
+    assert (learned.severity, learned.remedies) == ("info", ())
 
 
 @pytest.mark.parametrize("trunk", [("rms_norm",), ("pow", "mean", "add", "rsqrt", "mul"), ("dropout", "layer_norm")])
 def test_other_norms(trunk):
-    assert judge("SG007", Measurements(residual_graph(4, trunk=trunk))).severity == "warning"
+    assert judge("SG007", Measurements(residual_graph(4, trunk=trunk))).evidence["norms_between_skips"] == 3
 
 
 def test_one_norm_is_a_hint():
@@ -87,3 +92,20 @@ def test_healthy():
     finding = judge("SG007", healthy_residual())
     assert finding.state == "passed"
     assert finding.evidence["shortcut_product"] == pytest.approx(1, rel=1e-4)
+
+
+def test_skips_inside_a_branch_are_no_links_of_the_chain():
+    # LoRA beside a projection: its fork lies behind the block's norm, its base layer is the shortcut.
+    blocks, previous = [], None
+    for i in range(4):
+        start = 1 + 4 * i
+        inner = skip(f"b{i}.lora", start, start + 2, shortcut="projection", previous=previous, trunk=("layer_norm",))
+        outer = skip(f"b{i}", start, start + 4, long=True, previous=previous)
+        blocks += [inner, outer]
+        previous = outer.name
+    assert judge("SG007", Measurements(SkipGraph(tuple(blocks), layers=layers(18)))).state == "passed"
+
+
+def test_an_activation_in_place_is_said_to_overwrite_x():
+    assert "overwritten" in judge("SG007", Measurements(residual_graph(9, trunk=("relu_",)))).prescription
+    assert "overwritten" not in judge("SG007", Measurements(residual_graph(9, trunk=("relu",)))).prescription

@@ -1,8 +1,8 @@
 import pytest
 
-from diagnosis.rows import judge, layers, residual_graph, skip, skip_rows
+from diagnosis.rows import judge, layers, losses, residual_graph, skip, skip_rows
 from skipgrad.core import Measurements, SkipGraph
-from skipgrad.diagnosis.checks.sg008_unscaled_long_skips import deepest_nest
+from skipgrad.diagnosis._series import deepest_nest
 
 
 def u_net(depth: int = 4, **changes) -> SkipGraph:
@@ -12,31 +12,41 @@ def u_net(depth: int = 4, **changes) -> SkipGraph:
     return SkipGraph(skips, layers=layers(2 * depth + 1))
 
 
-def test_unscaled_and_unmeasured_is_a_hint():
-    finding = judge("SG008", Measurements(u_net()))
-    assert (finding.state, finding.severity) == ("found", "info")
+def uneven(factor: float, graph: SkipGraph | None = None, run=()) -> Measurements:
+    """Gradients that grow by a factor from level to level, outwards."""
+    graph = graph or u_net()
+    return Measurements(
+        graph, skip_rows([s.name for s in graph.skips], lambda t, i: {"skip_norm": factor**i}), losses=losses(run)
+    )
+
+
+def test_unmeasured_is_skipped():
+    assert judge("SG008", Measurements(u_net())).state == "skipped"
+
+
+def test_what_stock_u_nets_stand_at_passes():
+    finding = judge("SG008", uneven(5.0))  # 125 from outermost to innermost
+    assert finding.state == "passed"
+    assert finding.evidence["outer_to_inner_gradient"] == pytest.approx(125)
+
+
+def test_far_beyond_it_is_told_and_a_warning_where_the_run_does_not_learn():
+    finding = judge("SG008", uneven(10.0))
+    assert (finding.state, finding.severity, finding.remedies) == ("found", "info", ())
     assert finding.where == ("u0", "u1", "u2", "u3")
-    assert finding.remedies == ()
     assert "κ" in finding.prescription
-
-
-def test_uneven_gradients_are_a_warning():
-    graph = u_net()
-    names = [s.name for s in graph.skips]
-    finding = judge("SG008", Measurements(graph, skip_rows(names, lambda t, i: {"skip_norm": 3.0**i})))
-    assert finding.severity == "warning"
-    assert finding.evidence["outer_to_inner_gradient"] == pytest.approx(27)
-    even = judge("SG008", Measurements(graph, skip_rows(names)))
-    assert even.severity == "info"
+    assert judge("SG008", uneven(10.0, run=[2.3] * 30)).severity == "warning"
+    assert judge("SG008", uneven(10.0, run=[2.3 * 0.9**t for t in range(30)])).severity == "info"
 
 
 def test_added_long_skips_count_too():
-    assert judge("SG008", Measurements(u_net(kind="add"))).state == "found"
+    assert judge("SG008", uneven(10.0, u_net(kind="add"))).state == "found"
 
 
-@pytest.mark.parametrize("shortcut", ["scaled", "projection"])
-def test_scaled_ones_pass(shortcut):
-    assert judge("SG008", Measurements(u_net(shortcut=shortcut))).state == "passed"
+def test_scales_do_not_hide_what_is_measured():
+    finding = judge("SG008", uneven(10.0, u_net(shortcut="scaled")))
+    assert finding.state == "found"
+    assert "scaled already" in finding.prescription
 
 
 def test_what_is_no_u_does_not_apply():

@@ -19,7 +19,7 @@ ESSENTIAL: dict[str, list[list[str]]] = {
             r"^SG001 error – The first layers get \S+e-0[78] of the gradient of the last ones: a factor of 0\.4",
             r"bridge the layers with skip connections",
             r"^SG003 error – In 1\d of 21 layers .* of the weights ignore a step",
-            r"^SG004 warning – 21 weighted layers in a row, 0 to 40, have no skip over them",
+            r"^SG004 info – 21 weighted layers in a row, 0 to 40, have no skip over them",
         ],
         [r"^the first layer gets \d\.\de[+-]0[012] of the last one's gradient$"],
     ],
@@ -28,8 +28,8 @@ ESSENTIAL: dict[str, list[list[str]]] = {
             r"^up3: \d+\.\d% of",
             r"^up2: [0-2]\.\d% of",
             r"^up1: [0-2]\.\d% of the gradient comes from the levels below$",
-            r"^SG005 not applicable – the net has no add or gate skips$",
-            r"^SG008 found – 3 long skips are nested without a scale",
+            r"^SG005 found info – At \d of 3 nested long skips less than 0\.25 % of the gradient's energy comes",
+            r"^SG008 passed info – the outermost of 3 nested long skips carries \d+",
         ],
         [
             r"^without middle the loss is (0\.9|1\.0)\d times",
@@ -38,16 +38,15 @@ ESSENTIAL: dict[str, list[list[str]]] = {
     ],
     "post-ln": [
         [
-            r"^SG007 warning – A norm lies between the skips at 23 places",
+            r"^SG007 \w+ – A norm lies between the skips at 23 places",
             r"along 24 shortcuts in a row it comes to 0\.\d+×: Post-LN",
-            r"It wants warm-up; move the norms into the branches \(Pre-LN\), or start the branches at zero",
-            r"^remedies: zero-init",
+            r"Such nets want warm-up",
         ]
     ],
     "nan": [
         [
             r"^10 steps: .*SG010$",
-            r"^From step 1 on the activation at \S+ is not finite",
+            r"^From step 1 on the activation at .+ is not finite",
             r"^1 steps: SG002, SG009$",
             r"^x grows by a factor of 1\.\d+ per block, [\d,]+× over 15 skips",
         ],
@@ -61,7 +60,8 @@ ESSENTIAL: dict[str, list[list[str]]] = {
     ],
     "no-gradient": [
         [
-            r"^called, no gradient: \['side'\]$",
+            r"^found \('side',\)$",
+            r"^1 layer of 4 \(side\) ran and never got a gradient",
             r"^never called: \['spare'\]$",
             r"^parameters without \.grad: \['side\.weight', 'side\.bias', 'spare\.weight', 'spare\.bias'\]$",
         ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from report import synthetic
-from skipgrad.core import LayerRow, Run, Skip, SkipRow, Trial
+from skipgrad.core import LayerRow, LossPoint, Run, Skip, SkipRow, Trial
 from skipgrad.core.draw.strip import arc_heights
 from skipgrad.diagnosis import diagnose
 from skipgrad.report import parts
@@ -55,6 +55,55 @@ def test_a_healthy_run_is_called_healthy_and_unjudged_checks_are_not_called_pass
     assert states["SG009"] == "skipped"
     assert any("SG009" in sentence and "skipped" in sentence for sentence in p.not_understood)
     assert p.missing == ()
+
+
+def falls(run: Run) -> Run:
+    """The patient's loss falls."""
+    return replace(run, losses=tuple(LossPoint(0, t, 2.3 * 0.97**t, 0.1 * t) for t in range(100)))
+
+
+def stands(run: Run) -> Run:
+    """The patient's loss stands still."""
+    return replace(run, losses=tuple(LossPoint(0, t, 2.3 + 0.01 * (-1) ** t, 0.1 * t) for t in range(100)))
+
+
+def graded(run: Run, severity: str) -> Run:
+    """All that was found has one severity."""
+    return replace(run, findings=tuple(replace(f, severity=severity) for f in run.findings))
+
+
+def test_the_headline_is_about_what_was_learned() -> None:
+    healthy, hint = falls(synthetic.healthy()), falls(graded(synthetic.resnet152_sick(), "info"))
+    assert "Nothing is the matter" in parts(healthy).headline.sentence
+    assert "learned (loss 2.01 to 0.163)" in parts(healthy).headline.sentence
+    assert "nothing needs doing; worth knowing" in parts(hint).headline.sentence
+    assert "has a problem" not in parts(hint).headline.sentence
+    grave = parts(falls(synthetic.resnet152_sick())).headline.sentence
+    assert "learned (loss" in grave
+    assert "and has a problem" in grave
+
+
+def test_a_run_that_did_not_learn_is_never_called_well() -> None:
+    for run in (synthetic.healthy(), graded(synthetic.resnet152_sick(), "info")):
+        headline = parts(stands(run)).headline
+        assert headline.state == "warning"
+        assert "did not learn" in headline.sentence
+        assert "Nothing" not in headline.sentence
+
+
+def test_where_nobody_knows_whether_it_learns_the_headline_says_so() -> None:
+    none = replace(synthetic.healthy(), losses=())
+    assert "whether it learns is not known, as no losses were given" in parts(none).headline.sentence
+    few = replace(none, losses=tuple(LossPoint(0, t, 2.3, 0.1) for t in range(3)))
+    assert "not known after 3 steps" in parts(few).headline.sentence
+
+
+def test_whether_it_learns_is_told_before_graver_findings() -> None:
+    run = synthetic.resnet152_sick()
+    loss = replace(run.findings[0], code="SG012", title="Loss that does not fall", state="found", severity="warning")
+    p = parts(replace(run, findings=(*run.findings, loss)))
+    assert "loss that does not fall (SG012) and 2 more findings" in p.headline.sentence
+    assert [c.code for c in p.cards] == ["SG012", "SG006", "SG005"]
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -9,6 +9,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from skipgrad.check.chance import constant_loss
+from skipgrad.check.cured import after_cure
 from skipgrad.check.options import CheckOptions, CheckResult
 from skipgrad.check.paths import WHAT, path_row
 from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipGraph, Trial
@@ -69,6 +71,7 @@ class _Check:
         self.folder = make_folder(options.out, options.model, options.data)
         self.path = self.folder / RUN
         self.report = self.folder / REPORT
+        self.chance: float | None = None
 
     def run(self) -> CheckResult:
         options = self.options
@@ -116,7 +119,10 @@ class _Check:
         self.file.meta(threads=self.threads.meta())
         trial = self.recipe.trial(0, measured=True)
         ledger = self._measured(workload, trial, None, "measuring the patient", graph)
-        findings = diagnose(ledger)
+        self.chance = constant_loss(workload, graph, device=self.recipe.device)
+        if self.chance is not None:
+            self.file.meta(chance=self.chance)
+        findings = diagnose(ledger, chance=self.chance)
         self.file.findings(findings)
         for note in ledger.notes:
             self.file.note(note)
@@ -133,7 +139,7 @@ class _Check:
             self.file.note(f"prescribed but not tried (name it with --try): {', '.join(left)}")
         self.file.cures(refused).commit()
         if names:
-            self._cures(workload, graph, names)
+            self._cures(workload, graph, names, findings)
 
     def _measured(
         self, workload: Workload, trial: Trial, prepare: Prepare | None, stage: str, graph: SkipGraph | None = None
@@ -177,7 +183,7 @@ class _Check:
         self.file.trial(result.trial).commit()
         return watched[0][1]
 
-    def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str]) -> None:
+    def _cures(self, workload: Workload, graph: SkipGraph, names: Sequence[str], findings: Sequence[Finding]) -> None:
         cures = {n: prepare_with(n, workload, device=self.recipe.device, graph=graph) for n in names}
         rates, seeds = rates_around(self.recipe.rate), seeds_from(self.recipe.seed)
         steps = steps_of(1 + len(names), len(rates), len(seeds), self.recipe.steps)
@@ -201,6 +207,8 @@ class _Check:
             ledger = self._measured(workload, trial, cures[best.remedy], f"measuring the net with {best.remedy}")
             for note in ledger.notes:
                 self.file.note(f"with {best.remedy}: {note}")
+            for told in after_cure(best.remedy, findings, diagnose(ledger, chance=self.chance)):
+                self.file.note(told)
 
 
 def _prescribed(findings: Sequence[Finding], named: Sequence[str]) -> list[str]:

@@ -48,4 +48,4 @@ def path_row(
         )
     except SkipgradError as error:
         return PathRow(step, None, error.received or str(error))
-    return PathRow(step, spectrum)
+    return PathRow(step, spectrum if spectrum.measured else None, spectrum.reason)

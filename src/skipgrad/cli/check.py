@@ -38,6 +38,10 @@ def check(
     ] = None,
     no_try: Annotated[bool, flag("diagnose only; try no remedy")] = False,
     try_: Try = None,
+    explain: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="a check's code: what it sees, with this run's figures; repeatable"),
+    ] = None,
     fail_on: Annotated[Severity | None, Parameter(help="exit 3 when a finding is this severe, or worse")] = None,
     model_arg: ModelArgs = None,
     json: Json = False,
@@ -50,8 +54,11 @@ def check(
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
     from skipgrad.check import CheckOptions
     from skipgrad.check import check as run_check
-    from skipgrad.report import terminal
+    from skipgrad.diagnosis import CHECKS
+    from skipgrad.report import explained, terminal
 
+    for code in explain or ():
+        CHECKS.get(code)  # a wrong code is told before anything is trained
     options = CheckOptions(
         model=model,
         model_args=args,
@@ -69,6 +76,8 @@ def check(
         print_json(result.to_dict())
     else:
         terminal(result.run, answer_console())
+        for code in explain or ():
+            print(f"\n{explained(result.run, code)}")
     if fail_on is None:
         return 0
     severe = SEVERITIES[SEVERITIES.index(fail_on) :]

@@ -167,6 +167,8 @@ class Finding:
         evidence: numbers (and short texts) it rests on, with the threshold.
         prescription: what to do, in one or two sentences; the reason when not applicable or skipped.
         remedies: names of the remedies it prescribes, the most promising first.
+        coverage: what was measured of what ran, as far as it is known: ``steps`` of ``steps_run``, ``skips`` of
+            ``skips_run``, ``layers`` of ``layers_run``.
     """
 
     code: str
@@ -177,6 +179,7 @@ class Finding:
     evidence: dict[str, Any] = field(default_factory=dict)
     prescription: str = ""
     remedies: tuple[str, ...] = ()
+    coverage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -295,7 +298,9 @@ class Run:
         losses = tuple(p for p in self.losses if p.trial == trial)
         skips, layers = self.skip_rows.get(trial, ()), self.layer_rows.get(trial, ())
         account = self.account if trial == self.patient_id() else None
-        return Measurements(graph, skips, layers, losses, self.notes, self.paths.get(trial, ()), account)
+        paths, chance = self.paths.get(trial, ()), self.meta.get("chance")
+        known = float(chance) if isinstance(chance, (int, float)) else None
+        return Measurements(graph, skips, layers, losses, self.notes, paths, account, known)
 
     @property
     def account(self) -> Account | None:
@@ -320,6 +325,8 @@ class Measurements:
         notes: what could not be measured.
         paths: the gradient by path length, in order of steps; empty unless somebody asked for it.
         account: what became of every forward; None where nobody knows (a run file of an earlier version).
+        chance: the loss of the best answer that is always the same (the entropy of the classes, the variance of the
+            targets); None where nobody worked it out.
     """
 
     graph: SkipGraph
@@ -329,6 +336,7 @@ class Measurements:
     notes: tuple[str, ...] = ()
     paths: tuple[PathRow, ...] = ()
     account: Account | None = None
+    chance: float | None = None
 
     def steps(self) -> list[int]:
         """The steps measured, ascending."""

@@ -31,6 +31,7 @@ class PathSpectrum:
         unsplit: names of skips of other kinds behind the fork; paths through them are not told apart.
         notes: what was surprising.
         dtype: of the gradient.
+        reason: why there is nothing to measure; empty where something was measured, else all figures are zero.
     """
 
     at: str
@@ -47,6 +48,17 @@ class PathSpectrum:
     unsplit: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     dtype: str = ""
+    reason: str = ""
+
+    @classmethod
+    def nothing(cls, reason: str, at: str = "") -> PathSpectrum:
+        """The record of a net that has no gradient to sort at this moment, and why."""
+        return cls(at, (), (), (), 0.0, 0.0, 0.0, 0.0, 0.0, 0, (), reason=reason)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there was something to measure."""
+        return not self.reason
 
     @property
     def complete(self) -> bool:
@@ -64,7 +76,7 @@ class PathSpectrum:
     @property
     def cancellation(self) -> float:
         """Σ ‖c_k‖ / ‖g‖: 1 where nothing cancels; norms summed without their signs overstate the gradient by this."""
-        return (sum(self.norms) + self.longer_norm) / self.grad_norm
+        return (sum(self.norms) + self.longer_norm) / self.grad_norm if self.grad_norm else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `unsigned_mean_length` follows from the rest, and is there for other programs."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from skipgrad.core import Finding, Measurements, Registry
 from skipgrad.core.run import Severity, State
+from skipgrad.diagnosis._coverage import Coverage, Need, coverage
+from skipgrad.diagnosis._prescribe import possible
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Check:
         severity: of the finding, unless the verdict says another.
         explanation: two or three plain sentences: what it sees and why it matters.
         judge: the check itself.
+        needs: what has to be covered for "passed": ``"steps"`` (enough of those that ran, no long stretch of them
+            unseen), ``"skips"`` (half of the skips). Where it is not, the finding is ``"skipped"``, with the reason.
     """
 
     code: str
@@ -42,9 +46,14 @@ class Check:
     severity: Severity
     explanation: str
     judge: Callable[[Measurements], Judgement]
+    needs: tuple[Need, ...] = ()
 
-    def __call__(self, measured: Measurements) -> Finding:
+    def __call__(self, measured: Measurements, seen: Coverage | None = None) -> Finding:
+        """Judges; ``seen`` is the coverage, for whoever has worked it out already."""
         verdict = self.judge(measured)
+        seen = coverage(measured) if seen is None else seen
+        if verdict.state == "passed" and (why := seen.wanting(self.needs)):
+            verdict = skipped(f"nothing was found, but {why}")
         return Finding(
             code=self.code,
             title=self.title,
@@ -53,7 +62,8 @@ class Check:
             where=tuple(dict.fromkeys(verdict.where)),
             evidence={key: plain(value) for key, value in verdict.evidence.items()},
             prescription=verdict.prescription,
-            remedies=verdict.remedies,
+            remedies=possible(measured, verdict.remedies),
+            coverage=seen.figures(),
         )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from skipgrad import store
 from skipgrad.core import BadInput, Finding, Measurements
 from skipgrad.diagnosis._check import CHECKS
+from skipgrad.diagnosis._coverage import coverage
 
 
-def diagnose(source: Any) -> tuple[Finding, ...]:
+def diagnose(source: Any, *, chance: float | None = None) -> tuple[Finding, ...]:
     """Says what is wrong with the gradient flow of a run.
 
     Args:
         source: a `Measurements`, anything with ``.measurements()`` (a ledger, a `Run`), or the path of a run file.
+        chance: the loss of the best answer that is always the same (the entropy of the classes, the variance of the
+            targets), where you know it: SG012 then sees a net that has learned nothing but that.
 
     Returns:
         One finding per registered check, in order of code, those of other packages last; look at ``state`` before
@@ -29,7 +33,10 @@ def diagnose(source: Any) -> tuple[Finding, ...]:
     ['not applicable', 'skipped']
     """
     measured = _measurements(source)
-    return tuple(check(measured) for _, check in CHECKS.items())
+    if chance is not None:
+        measured = replace(measured, chance=float(chance))
+    seen = coverage(measured)
+    return tuple(check(measured, seen) for _, check in CHECKS.items())
 
 
 def explain(code: str) -> str:

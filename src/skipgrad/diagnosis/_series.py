@@ -86,9 +86,49 @@ def runs(skips: Iterable[Skip]) -> list[list[Skip]]:
     return rows
 
 
-def some(names: Iterable[str], most: int = 3) -> str:
-    """A few names for a sentence: ``"a, b, c and 4 more"``."""
-    every = [n or "the model itself" for n in names]
-    if len(every) <= most:
-        return ", ".join(every)
-    return f"{', '.join(every[:most])} and {len(every) - most} more"
+def deepest_nest(skips: list[Skip]) -> list[Skip]:
+    """The longest chain of skips each of which lies strictly inside the one before, outermost first.
+
+    Strictly on both sides: DenseNet's skips share their start, a ResNet's follow each other; only a U nests.
+    """
+    inward = sorted(skips, key=lambda s: (s.start, -s.end))
+    best: list[list[Skip]] = []
+    for position, s in enumerate(inward):
+        around = [best[i] for i, o in enumerate(inward[:position]) if o.start < s.start and s.end < o.end]
+        best.append([*max(around, key=len, default=[]), s])
+    return max(best, key=len, default=[])
+
+
+def stream(skips: Iterable[Skip]) -> list[Skip]:
+    """The add and gate skips that the residual stream runs along, blocks that hold small skips of their own included.
+
+    A skip inside one branch (LoRA beside a projection) starts behind what the block does to x first, a norm say, and
+    is no
+    link of the chain; a row of skips inside a long one (an outer skip around a tower) is a chain itself.
+    """
+    every = [s for s in skips if s.kind in ("add", "gate")]
+
+    def holders(s: Skip) -> list[Skip]:
+        return [
+            o
+            for o in every
+            if o is not s and o.start <= s.start and s.end <= o.end and o.end - o.start > s.end - s.start
+        ]
+
+    def inside(s: Skip) -> bool:
+        around = holders(s)
+        if not around:
+            return False
+        if s.shortcut == "projection":
+            return True
+        nearest = min(around, key=lambda o: o.end - o.start)
+        others = [o for o in every if o is not s and nearest in holders(o)]
+        return not any(o.previous == s.name or s.previous == o.name for o in others)
+
+    small = {s.name for s in every if inside(s)}
+    out = []
+    for s in every:
+        held = [o for o in every if s in holders(o)]
+        if s.name not in small and (not s.long or (held and all(o.name in small for o in held))):
+            out.append(s)
+    return out

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from skipgrad.core.branches import Left
 from skipgrad.core.units import number
+
+__all__ = ["Checked", "CheckedState", "Edit", "Left", "Verification"]
 
 CheckedState = Literal["passed", "failed", "not applicable"]
 
@@ -34,17 +37,6 @@ class Edit:
         times = "" if self.factor is None else f" × {number(self.factor)}"
         change = f" ({self.before} → {self.after})" if self.before or self.after else ""
         return f"{self.where or 'root'}: {self.what}{times}{change}"
-
-
-@dataclass(frozen=True)
-class Left:
-    """A skip (or a place for one) that is left alone, and why."""
-
-    skip: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.skip}: left alone, {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from skipgrad.core.branches import branch_ends, stops_factor
 from skipgrad.core.errors import BadInput, MeasureError
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Measurements
 from skipgrad.core.units import number
 from skipgrad.remedies.affine import SCALE_NAMES
-from skipgrad.remedies.branches import branch_ends, stops_factor
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, measurements_of, refusal

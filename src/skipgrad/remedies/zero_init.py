@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from skipgrad.core.branches import branch_ends, stops_zero
 from skipgrad.core.graph import SkipGraph
 from skipgrad.instrument.state import kept
 from skipgrad.remedies.affine import SCALE_NAMES
-from skipgrad.remedies.branches import branch_ends, stops_zero
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, measurements_of, refusal

@@ -40,6 +40,14 @@ _SPELT: dict[str, tuple[str, Callable[[float], str]]] = {
     "share_past_all": ("share of the gradient past all branches", units.percent),
     "cancellation": ("Σ‖c_k‖ / ‖g‖, 1 where no paths cancel", times),
     "residual": ("error of the parts' sum, relative to the gradient", units.percent),
+    "starved_share": ("gradient of the starved stretch / its poorer side", times),
+    "update_of_others": ("how fast these layers change / the others", times),
+    "loss_first": ("loss at the start", value),
+    "loss_last": ("loss at the end", value),
+    "loss_best": ("loss at its best, smoothed", value),
+    "loss_noise": ("noise of the loss from step to step", value),
+    "loss_of_chance": ("loss of an answer that is always the same", value),
+    "loss_elasticity": ("share of the loss the strongest layer could move", units.percent),
     "inner_to_outer_rms": ("RMS of the inner long skip / the outer", times),
 }
 

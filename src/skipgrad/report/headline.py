@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skipgrad.core import Cure, Run
 from skipgrad.core.rank import winner
-from skipgrad.diagnosis import Profile, profile
+from skipgrad.diagnosis import Learning, Profile, learning, profile
 from skipgrad.report.marks import found
 from skipgrad.report.subjects import Subject
 from skipgrad.report.text import clean, figure, listed, plural, short, spread, times
@@ -40,20 +40,7 @@ class Headline:
 def headline(run: Run, who: tuple[Subject, ...]) -> Headline:
     """The verdict of a run."""
     model = short(run.meta.get("model") or (run.graph.model if run.graph else "") or "The model")
-    problems = found(run)
-    if problems:
-        worst = problems[0]
-        state = worst.severity
-        more = f" and {plural(len(problems) - 1, 'more finding')}" if len(problems) > 1 else ""
-        says = "has a problem" if state != "info" else "is well enough; worth knowing"
-        matter = f"{model} {says}: {_lower(short(worst.title))} ({short(worst.code)}){more}"
-    elif run.findings:
-        judged = sum(f.state == "passed" for f in run.findings)
-        state = "passed" if judged else "skipped"
-        matter = f"Nothing is the matter with {model}: {_passed(judged)}" if judged else f"No check could judge {model}"
-    else:
-        state = "skipped"
-        matter = f"{model} was not diagnosed: {_why_not(run)}"
+    state, matter = _matter(run, model)
     gradient = profile(who[0].measurements)
     best = winner(run.cures)
     clauses = [matter]
@@ -64,6 +51,48 @@ def headline(run: Run, who: tuple[Subject, ...]) -> Headline:
     clauses.append(_outcome(run, best))
     sentence = "; ".join(c for c in clauses if c) + "."
     return Headline(state, sentence, (_gradient_figure(who), *_cure_figures(run, best)))
+
+
+def _matter(run: Run, model: str) -> tuple[str, str]:
+    """State and first clause: whether it learns decides what may be said of the rest."""
+    problems, seen = found(run), learning(run.measurements())
+    judged = sum(f.state == "passed" for f in run.findings)
+    if problems and problems[0].severity != "info":
+        worst = problems[0]
+        more = f" and {plural(len(problems) - 1, 'more finding')}" if len(problems) > 1 else ""
+        learned = f"learned {_fall(seen)}, and" if seen.well else ""
+        says = f"{learned} has a problem".strip()
+        return worst.severity, f"{model} {says}: {_lower(short(worst.title))} ({short(worst.code)}){more}"
+    if run.findings and seen.state == "not finite":
+        return "warning", f"The loss of {model} is not a finite number in some step"
+    if run.findings and seen.sick:  # a run written by a version that did not look at the loss
+        return "warning", f"{model} did not learn: its loss went from {figure(seen.first)} to {figure(seen.last)}"
+    if problems:
+        known = f"{_lower(short(problems[0].title))} ({short(problems[0].code)})"
+        more = f" and {plural(len(problems) - 1, 'more hint')}" if len(problems) > 1 else ""
+        if seen.well:
+            return "info", f"{model} learned {_fall(seen)}, and nothing needs doing; worth knowing: {known}{more}"
+        return "info", f"Nothing grave was found in {model}{_unknown(seen)}; worth knowing: {known}{more}"
+    if run.findings:
+        if not judged:
+            return "skipped", f"No check could judge {model}"
+        if seen.well:
+            return "passed", f"Nothing is the matter with {model}, which learned {_fall(seen)}: {_passed(judged)}"
+        return "passed", f"Nothing was found in {model}: {_passed(judged)}{_unknown(seen)}"
+    return "skipped", f"{model} was not diagnosed: {_why_not(run)}"
+
+
+def _fall(seen: Learning) -> str:
+    return f"(loss {figure(seen.first)} to {figure(seen.last)})"
+
+
+def _unknown(seen: Learning) -> str:
+    """Why nobody can say whether it learns."""
+    if seen.state == "none":
+        return "; whether it learns is not known, as no losses were given"
+    if seen.state == "too short":
+        return f"; whether it learns is not known after {plural(seen.steps, 'step')}"
+    return ""
 
 
 def _gradient_figure(who: tuple[Subject, ...]) -> LargeFigure:

@@ -21,6 +21,8 @@ SHAPES = {
     "refused": "–",
 }
 RANK = {"error": 0, "warning": 1, "info": 2}
+# Whether the net learns is what it is trained for: told before any figure of its gradient.
+FIRST = "SG012"
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,11 @@ class Mark:
 
 
 def found(run: Run) -> list[Finding]:
-    """The findings that are problems, the gravest first."""
-    return sorted((f for f in run.findings if f.state == "found"), key=lambda f: (RANK.get(f.severity, 3), f.code))
+    """The findings that are problems: whether it learns, then the gravest first."""
+    return sorted(
+        (f for f in run.findings if f.state == "found"),
+        key=lambda f: (f.code != FIRST, RANK.get(f.severity, 3), f.code),
+    )
 
 
 def severities(run: Run) -> dict[str, tuple[str, tuple[str, ...]]]:

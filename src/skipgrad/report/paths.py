@@ -47,8 +47,8 @@ def path_curves(run: Run) -> PathCurves:
         measured = []
         for row in _ends(run.paths.get(trial, ())):
             when = _when(row)
-            if row.spectrum is None:
-                missing.append(f"{who}, {when}: {row.reason}")
+            if row.spectrum is None or not row.spectrum.measured:
+                missing.append(f"{who}, {when}: {row.reason or (row.spectrum.reason if row.spectrum else '')}")
             elif _drawable(row.spectrum):
                 measured.append((when, row.spectrum))
         if not measured:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from skipgrad.core import Measurements
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed
+from skipgrad.diagnosis._cost import advice, excessive, graded, worth_trying
+from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._profile import Profile, profile
-from skipgrad.diagnosis._series import some
 from skipgrad.diagnosis.checks.sg001_vanishing_gradient import figures, prescribe, remedies
 
 # Healthy nets measured at their first step (ResNet-18, MobileNet, DenseNet, ViT, Swin, ConvNeXt, GPT-2, BERT, Llama)
@@ -39,13 +40,21 @@ def judge(measured: Measurements) -> Judgement:
         f"{number(seen.at_start)}×): a factor of {number(seen.per_layer)} per layer over {len(seen.layers)} layers"
         + (f", growing from {some([onset])} back to the input. " if onset else ". ")
         + growing(seen)
-        + prescribe(measured, "no one learning rate suits both ends"),
-        severity="error" if worst > HOPELESS else "warning",
+        + advice(
+            measured,
+            prescribe(measured, "no one learning rate suits both ends"),
+            well=False if worst > HOPELESS else None,
+        ),
+        severity=excessive(measured, "error") if worst > HOPELESS else graded(measured, "warning"),
         where=[name for _, name in reversed(above)] or [seen.layers[0]],
         evidence=evidence,
         # A gradient that is too large wants its scale mended before its norm: normalizing would amplify the quiet end.
-        remedies=[r for r in remedies(measured) if r not in ("gradient-normalization", "gradient-scaling")]
-        + ["gradient-scaling", "gradient-normalization"],
+        remedies=worth_trying(
+            measured,
+            *[r for r in remedies(measured) if r not in ("gradient-normalization", "gradient-scaling")],
+            "gradient-scaling",
+            "gradient-normalization",
+        ),
     )
 
 
@@ -67,5 +76,6 @@ CHECK = CHECKS.register(
         "get. A learning rate the first layers can bear is too small for the rest, and one that suits the rest "
         "makes the first layers jump.",
         judge,
+        ("steps",),
     ),
 )

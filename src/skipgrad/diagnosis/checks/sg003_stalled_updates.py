@@ -10,7 +10,11 @@ from statistics import median
 from skipgrad.core import LayerRow, Measurements
 from skipgrad.core.units import number, percent
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
-from skipgrad.diagnosis._series import finite, some
+from skipgrad.diagnosis._cost import advice, loss_to_blame
+from skipgrad.diagnosis._learning import learning
+from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._reached import unreached
+from skipgrad.diagnosis._series import finite
 
 # Half of the weights that have a gradient: from there on the typical weight does not move. "A majority of steps" is the
 # same half over time.
@@ -24,6 +28,9 @@ WARM_UP = 0.1
 FEWEST_STEPS = 3
 # Non-zero gradients this close to the smallest number of the dtype mean that the zeros beside them underflowed.
 NEAR_UNDERFLOW = 1e3
+
+# A loss of a thousandth of what it was at first has little left to give.
+CONVERGED = 1e-3
 
 # Half a unit in the last place, relative to the weight (at most): an update below it is rounded away.
 FLOOR = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -88,6 +95,13 @@ def judge(measured: Measurements) -> Judgement:
     floors = [FLOOR[d] for d in dtypes if d in FLOOR]
     if floors:
         evidence["relative_floor"] = max(floors)
+    cut = unreached(measured)
+    if not idle and cut is not None and cut.cut:
+        return skipped(
+            f"{len(cut.cut)} of {cut.layers} layers ({some(cut.cut)}) never got a gradient (SG013), so that they "
+            "take no steps "
+            f"that could be judged; the other {len(by_layer)} move"
+        )
     if not idle:
         return passed("in no layer do half the weights ignore the optimizer's step", evidence)
     head = idle[0]
@@ -95,12 +109,18 @@ def judge(measured: Measurements) -> Judgement:
     if head.update is not None:
         evidence["relative_update"] = head.update
     return found(
-        _say(idle, len(by_layer)),
-        severity="error" if head.share >= FROZEN else "warning",
+        _say(idle, len(by_layer)) + _loss_first(measured),
+        severity="info" if _converged(measured) else "error" if head.share >= FROZEN else "warning",
         where=[i.layer for i in idle],
         evidence=evidence,
-        remedies=_remedies(measured, head),
+        remedies=() if loss_to_blame(measured) else _remedies(measured, head),
     )
+
+
+def _converged(measured: Measurements) -> bool:
+    """Whether the loss has all but gone, and updates with it."""
+    seen = learning(measured)
+    return seen.well and 0 <= seen.last < CONVERGED * seen.first
 
 
 def _after_warm_up(rows: tuple[LayerRow, ...]) -> list[LayerRow]:
@@ -169,8 +189,14 @@ def _say(idle: list[Idle], layers: int) -> str:
             f"zero in {head.dtype}: scale the loss, or keep the gradients in float32."
         )
     floor = FLOOR.get(head.dtype)
-    size = f" The update is {number(head.update)} of the weights" if head.update else ""
-    size += f"; below {number(floor)} {head.dtype} rounds it away." if size and floor else "." if size else ""
+    size = (
+        f" A weight stays as it is when its own update is below {number(floor)} of it ({head.dtype})" if floor else ""
+    )
+    if head.update is not None:
+        size += ", and" if size else ""
+        size += f" {some([head.layer])} as a whole moves by {number(head.update)} of its size a step."
+    elif size:
+        size += "."
     cure = (
         "Keep the weights in float32 (mixed precision instead of pure half precision)."
         if head.dtype in ("bfloat16", "float16")
@@ -178,6 +204,12 @@ def _say(idle: list[Idle], layers: int) -> str:
     )
     many = f"In {len(idle)} of {layers} layers ({names})"
     return f"{many} up to {percent(head.share)} of the weights ignore a step.{size} {cure}"
+
+
+def _loss_first(measured: Measurements) -> str:
+    """Where the loss itself sends nothing back, or where nobody knows what it does."""
+    told = "" if learning(measured).well else advice(measured, "").strip()
+    return f" {told}" if told else ""
 
 
 def _remedies(measured: Measurements, head: Idle) -> tuple[str, ...]:
@@ -198,5 +230,6 @@ CHECK = CHECKS.register(
         "in the last place of the weight's dtype, or because the gradient underflowed to zero. Such a layer is "
         "frozen, whatever the loss curve says.",
         judge,
+        ("steps",),
     ),
 )

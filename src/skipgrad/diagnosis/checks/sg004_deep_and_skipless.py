@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from skipgrad.core import Measurements, SkipGraph
+from skipgrad.core.run import Severity
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed
-from skipgrad.diagnosis._series import some
+from skipgrad.diagnosis._cost import advice, worth_trying
+from skipgrad.diagnosis._learning import learning
+from skipgrad.diagnosis._names import some
 
 # VGG was the deepest plain net of its time, and its 16- and 19-layer forms trained only from the weights of the
 # 11-layer one (Simonyan & Zisserman 2015). Shorter stretches are common and do no harm.
@@ -37,12 +40,27 @@ def judge(measured: Measurements) -> Judgement:
     bridge = some(f"{s.first} to {s.last}" for s in graph.suggestions)
     return found(
         f"{length} weighted layers in a row, {first} to {last}, have no skip over them. "
-        + (f"Bridge them, e.g. {bridge}." if graph.suggestions else "Bridge every two or three of them with a skip."),
-        severity="error" if length >= HOPELESS_STRETCH else "warning",
+        + advice(
+            measured,
+            f"Bridge them, e.g. {bridge}." if graph.suggestions else "Bridge every two or three of them with a skip.",
+        ),
+        severity=_severity(measured, length),
         where=[first, last],
         evidence=evidence,
-        remedies=["add-skips"],
+        remedies=worth_trying(measured, "add-skips"),
     )
+
+
+def _severity(measured: Measurements, length: int) -> Severity:
+    """By the graph alone depth is a hint; that the net does not learn, or that its gradient vanishes, makes it the "
+    "cause."""
+    seen = learning(measured)
+    if seen.well:
+        return "info"
+    hopeless = length >= HOPELESS_STRETCH
+    if seen.sick:
+        return "error" if hopeless else "warning"
+    return "warning" if hopeless else "info"
 
 
 def longest_stretch(graph: SkipGraph) -> tuple[int, int]:

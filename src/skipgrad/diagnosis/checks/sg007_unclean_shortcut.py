@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from skipgrad.core import Measurements, Skip, SkipRow
 from skipgrad.core.clean import SCALING
+from skipgrad.core.run import Severity
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed
-from skipgrad.diagnosis._series import finite, medians, runs, share, some
+from skipgrad.diagnosis._cost import advice, graded, structural, worth_trying
+from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._prescribe import possible
+from skipgrad.diagnosis._series import finite, medians, runs, share, stream
 
 # One norm between two skips (after an embedding, at the end of a stage) is no pattern; from two on the gradient passes
 # a norm at each skip, which is Post-LN.
@@ -35,9 +39,9 @@ class Dirt:
 
 def judge(measured: Measurements) -> Judgement:
     """Judges what lies between the skips of a run and on their shortcuts; measured gains where there are any."""
-    skips = [s for s in measured.graph.skips if s.kind in ("add", "gate") and not s.long]
+    skips = stream(measured.graph.skips)
     if not skips:
-        return not_applicable("the net has no short add or gate skips")
+        return not_applicable("the net has no short add or gate skips on its stream")
     dirt = _dirt(measured, skips)
     evidence: dict[str, float | int | str] = {
         "norms_between_skips": len(dirt.norms),
@@ -57,51 +61,70 @@ def judge(measured: Measurements) -> Judgement:
     if trunk:
         evidence["norm_gain"] = math.exp(sum(math.log(g) for g in trunk) / len(trunk))
 
+    heavy = stray is not None and stray > PRODUCT
+    # What lies there is a property of the net; that the run does not learn, or how much it does to the gradient, is
+    # harm.
+    severity: Severity = graded(measured, "warning") if heavy else structural(measured, "warning")
     if len(dirt.norms) >= NORM_LINKS:
+        fix = "Move the norms into the branches (Pre-LN)"
+        fix += ", or start the branches at zero (zero-init)." if possible(measured, ["zero-init"]) else "."
         return found(
             f"A norm lies between the skips at {len(dirt.norms)} places ({some(dirt.norms)}), so the gradient passes "
-            f"one at each skip{_measured(product)}: Post-LN. It wants warm-up; move the norms into the branches "
-            "(Pre-LN), or start the branches at zero.",
-            severity="warning",
+            f"one at each skip{_measured(product)}: Post-LN. Such nets want warm-up. {advice(measured, fix)}",
+            severity=severity,
             where=dirt.norms,
             evidence=evidence,
-            remedies=["zero-init", "skip-calibration"],
+            remedies=worth_trying(measured, "zero-init", "skip-calibration") if severity != "info" else (),
         )
-    heavy = stray is not None and stray > PRODUCT
     if dirt.scaled and (stray is None or stray > CLEAN):
         return found(
             f"{len(dirt.scaled)} shortcuts scale x ({some(dirt.scaled)}){_measured(product)}; the factors multiply "
-            "over the run. Put the scale on the branch instead.",
-            severity="warning" if heavy else "info",
+            f"over the run. {advice(measured, 'Put the scale on the branch instead.')}",
+            severity=graded(measured, "warning") if heavy else "info",
             where=dirt.scaled,
             evidence=evidence,
         )
     if dirt.projections:
+        many = len(dirt.projections) >= max(2.0, MANY * len(skips))
         return found(
             f"{len(dirt.projections)} shortcuts have a weight of their own although x keeps its shape "
-            f"({some(dirt.projections)}){_measured(product)}. An identity does better there.",
-            severity="warning" if len(dirt.projections) >= max(2.0, MANY * len(skips)) or heavy else "info",
+            f"({some(dirt.projections)}){_measured(product)}. {advice(measured, 'An identity does better there.')}",
+            severity=graded(measured, "warning") if many or heavy else "info",
             where=dirt.projections,
             evidence=evidence,
         )
     if dirt.activations:
         return found(
             f"An activation follows the merge at {len(dirt.activations)} places "
-            f"({some(dirt.activations)}){_measured(product)}, as in the first ResNets. They train well at usual "
-            "depths; past a hundred blocks pre-activation does better.",
+            f"({some(dirt.activations)}){_measured(product)}, as in the first ResNets.{_in_place(skips, dirt)} They "
+            "train well "
+            "at usual depths, and nothing needs doing; past a hundred blocks pre-activation does better.",
             severity="info",
             where=dirt.activations,
             evidence=evidence,
         )
     if dirt.norms:
         return found(
-            f"A norm lies between two skips at one place ({some(dirt.norms)}). One does no harm; keep it in mind "
-            "when the net grows.",
+            f"A norm lies between two skips at one place ({some(dirt.norms)}). One does no harm, and nothing needs "
+            "doing; "
+            "keep it in mind when the net grows.",
             severity="info",
             where=dirt.norms,
             evidence=evidence,
         )
     return passed("nothing but views lies between the skips, and their shortcuts are clean", evidence)
+
+
+def _in_place(skips: list[Skip], dirt: Dirt) -> str:
+    """Says that x itself is overwritten: a block that begins so hands the activation's result to its shortcut, too."""
+    names = [s.name for s in skips if s.name in dirt.activations and any(op.endswith("_") for op in s.trunk)]
+    if not names:
+        return ""
+    return (
+        f" At {len(names)} of them it works in place: x itself is overwritten, and the shortcut carries the "
+        "activation's "
+        "result. If it belongs to the branch alone, take inplace=True off it."
+    )
 
 
 def _dirt(measured: Measurements, skips: list[Skip]) -> Dirt:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from skipgrad.core import Measurements, Skip
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
-from skipgrad.diagnosis._series import medians, runs, share, slope, some
+from skipgrad.diagnosis._cost import advice, excessive, graded, worth_trying
+from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._prescribe import mend_branches
+from skipgrad.diagnosis._series import medians, runs, share, slope
 
 # Shorter runs do not tell exponential growth from the other kind.
 SHORTEST_RUN = 6
@@ -51,12 +54,10 @@ class Growth:
 
 
 def judge(measured: Measurements) -> Judgement:
-    """Judges `x_rms` along each run of add skips, and along its parts of one shape."""
-    stretches = [
-        part for run in runs(s for s in measured.graph.skips if s.kind == "add" and not s.long) for part in _parts(run)
-    ]
+    """Judges `x_rms` along each run of add skips, also of long ones around others, and along its parts of one shape."""
+    stretches = [part for run in _towers(measured) for part in _parts(run)]
     if not stretches:
-        return not_applicable(f"the net has no {SHORTEST_RUN} add skips in a row")
+        return not_applicable(f"the net has no {SHORTEST_RUN} add skips in a row, neither short nor long ones")
     rms = medians(measured.skips, lambda r: r.skip, lambda r: r.x_rms)
     grown = []
     for part in stretches:
@@ -81,16 +82,37 @@ def judge(measured: Measurements) -> Judgement:
             f"{number(GROWING)}× is what branches of equal size can do",
             evidence,
         )
+    away = worst.late > RUNAWAY
     return found(
         f"x grows by a factor of {number(worst.per_block)} per block, {number(worst.whole)}× over {len(worst.names)} "
-        f"skips ({some([worst.names[0]])} to {worst.names[-1]}), and ever faster: each branch answers the larger x "
-        "with a larger F(x). Start the branches at zero, calibrate their scale, or put a norm at the head of each "
-        "branch.",
-        severity="error" if worst.late > RUNAWAY else "warning",
+        f"skips ({some([worst.names[0]])} to {some([worst.names[-1]])}), and ever faster: each branch answers the "
+        "larger x "
+        f"with a larger F(x). {advice(measured, mend_branches(measured), well=False if away else None)}",
+        severity=excessive(measured, "error") if away else graded(measured, "warning"),
         where=worst.names[::-1],
         evidence=evidence,
-        remedies=["zero-init", "skip-calibration"],
+        remedies=("zero-init", "skip-calibration") if away else worth_trying(measured, "zero-init", "skip-calibration"),
     )
+
+
+def _towers(measured: Measurements) -> list[list[Skip]]:
+    """Runs of add skips at each level: of short ones, and of those that hold others (residual in residual)."""
+    adds = [s for s in measured.graph.skips if s.kind == "add"]
+    short, long = [s for s in adds if not s.long], [s for s in adds if s.long]
+    # The finder links short ones; of long ones the next begins where the one before has ended.
+    return [*runs(short), *runs(long), *_side_by_side(long)]
+
+
+def _side_by_side(skips: list[Skip]) -> list[list[Skip]]:
+    """Rows of skips of one shape, each starting where the one before has ended, with no layer in between."""
+    rows: list[list[Skip]] = []
+    for s in sorted(skips, key=lambda s: (s.start, -s.end)):
+        row = next((r for r in rows if r[-1].end == s.start and r[-1].merge_shape == s.fork_shape), None)
+        if row is None:
+            rows.append([s])
+        else:
+            row.append(s)
+    return rows
 
 
 def _parts(run: list[Skip]) -> list[list[Skip]]:
@@ -116,5 +138,6 @@ CHECK = CHECKS.register(
         "The size of x grows from block to block by a constant factor, because nothing normalises what the branches "
         "see. Skips alone do not suffice in a deep net: activations and gradients explode along them.",
         judge,
+        ("steps", "skips"),
     ),
 )

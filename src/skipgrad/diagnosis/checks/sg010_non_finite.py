@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from skipgrad.core import LayerRow, Measurements, SkipRow
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed, skipped
-from skipgrad.diagnosis._series import finite, some
+from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._series import finite
+from skipgrad.diagnosis.checks import sg002_exploding_gradient, sg006_drowned_skip, sg009_growing_stream
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,23 @@ def judge(measured: Measurements) -> Judgement:
     size = f"; the loss before was {number(before[-1])}" if before else ""
     return found(
         f"From step {first} on the {place.what}{at} is not finite{size}. Every weight it reaches is lost: lower the "
-        "learning rate, look for a division or a logarithm of zero, and mend what SG002, SG006 and SG009 say first.",
+        "learning "
+        f"rate, and look for a division or a logarithm of zero.{_others(measured)}",
         where=tuple(where),
         evidence=evidence,
         remedies=["zero-init", "gradient-normalization"] if measured.graph.count("add") else ["gradient-normalization"],
     )
+
+
+def _others(measured: Measurements) -> str:
+    """Names the checks that found what may have led there; nothing when they found nothing."""
+    checks = {
+        "SG002": sg002_exploding_gradient.judge,
+        "SG006": sg006_drowned_skip.judge,
+        "SG009": sg009_growing_stream.judge,
+    }
+    named = [code for code, judge in checks.items() if (v := judge(measured)).state == "found" and v.severity != "info"]
+    return f" Mend first what {' and '.join(named)} found, which may have led there." if named else ""
 
 
 def _sound_skip(row: SkipRow) -> bool:
@@ -111,5 +125,6 @@ CHECK = CHECKS.register(
         "its gradient reaches in the same step, and the run is lost from there on; the first place tells the cause "
         "from its consequences.",
         judge,
+        ("steps",),
     ),
 )

@@ -7,6 +7,9 @@ import math
 from skipgrad.core import Measurements, PathRow, PathSpectrum
 from skipgrad.core.units import number, percent
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_applicable, passed, skipped
+from skipgrad.diagnosis._cost import advice, graded, worth_trying
+from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._prescribe import mend_branches
 
 # Shorter nets have no long paths: after training a healthy ResNet-14 (six branches) stands at 0.51 of its longest, a
 # ResNet-8 (three) at 0.74.
@@ -26,6 +29,8 @@ WAKING = 2.0
 # Σ‖c_k‖ / ‖g‖. Good or bad, those nets stood at 1.1–4.1; at ten the paths take nine tenths of what they bring from
 # each other.
 CANCELLING = 10.0
+# A mean that is off by less than this share of the longest path is one of chance, on a batch.
+STRAY = 0.05
 # The parts have to add up to autograd's gradient; float32 leaves 1e-7 to 1e-4.
 INEXACT = 0.01
 
@@ -44,8 +49,9 @@ def judge(measured: Measurements) -> Judgement:
         )
     row = measured.paths[-1]
     spectrum = row.spectrum
-    if spectrum is None:
-        return skipped(f"the gradient by path length could not be measured: {row.reason}")
+    if spectrum is None or not spectrum.measured:
+        why = row.reason if spectrum is None else spectrum.reason
+        return skipped(f"the gradient by path length could not be measured: {why}")
     if spectrum.longest < FEWEST:
         return not_applicable(f"the longest path has {spectrum.longest} branches, fewer than {FEWEST}")
     if not _sound(spectrum):
@@ -59,15 +65,20 @@ def judge(measured: Measurements) -> Judgement:
             "start at zero wake up, long paths become shorter"
         )
     first = measured.paths[0]
-    return _judge(row, spectrum, first.spectrum if first is not row else None)
+    return _judge(
+        measured,
+        row,
+        spectrum,
+        first.spectrum if first is not row and first.spectrum and first.spectrum.measured else None,
+    )
 
 
-def _judge(row: PathRow, spectrum: PathSpectrum, start: PathSpectrum | None) -> Judgement:
+def _judge(measured: Measurements, row: PathRow, spectrum: PathSpectrum, start: PathSpectrum | None) -> Judgement:
     mean, longest = spectrum.mean_length, spectrum.longest
     evidence = _evidence(spectrum, start)
     where = [spectrum.at]
     # A mean that no path has can only come about by cancelling.
-    if (spectrum.complete and spectrum.cancellation > CANCELLING) or mean < -PAST or mean > longest + PAST:
+    if (spectrum.complete and spectrum.cancellation > CANCELLING) or mean < -STRAY * longest or mean > longest + PAST:
         return found(
             f"Paths of different lengths cancel: {_told(spectrum)}, while the norms of the parts add up to "
             f"{number(spectrum.cancellation)}× the gradient. The norm of a part then says nothing about its share; "
@@ -79,12 +90,12 @@ def _judge(row: PathRow, spectrum: PathSpectrum, start: PathSpectrum | None) -> 
     if mean > LONG * longest:
         return found(
             f"The long paths dominate: {_told(spectrum)}, more than half, so that the average branch outweighs its "
-            "skip, and still does so after training. The skips shield the first layers little. Start the last layer of "
-            "each branch at zero, or calibrate the branches to 1/L of their skip.",
-            severity="warning" if mean > DROWNED * longest else "info",
+            "skip, and still does so after training. The skips shield the first layers little. "
+            + advice(measured, mend_branches(measured)),
+            severity=graded(measured, "warning" if mean > DROWNED * longest else "info"),
             where=where,
             evidence={**evidence, "threshold": LONG * longest},
-            remedies=["zero-init", "skip-calibration"],
+            remedies=worth_trying(measured, "zero-init", "skip-calibration"),
         )
     evidence |= {"threshold": PAST, "long_threshold": LONG * longest}
     if mean >= PAST:
@@ -98,20 +109,27 @@ def _judge(row: PathRow, spectrum: PathSpectrum, start: PathSpectrum | None) -> 
         return passed(f"{_told(spectrum)}, and more than before the first step: the branches are waking up", evidence)
     return found(
         f"The gradient goes past the branches: {_told(spectrum)}, and {percent(spectrum.shares[0])} of it through "
-        "none. The first layers learn as though the net had no blocks. Leave branches out that do nothing (SG005 names "
-        "them), or raise their scale if they were meant to work.",
-        severity="warning" if mean < NOTHING else "info",
+        "none. The first layers learn as though the net had no blocks. "
+        + advice(
+            measured,
+            "Leave branches out that do nothing (SG005 names them), or raise their scale if they were meant to work.",
+        ),
+        severity=graded(measured, "warning" if mean < NOTHING else "info"),
         where=where,
         evidence=evidence,
-        remedies=["skip-calibration"],
+        remedies=worth_trying(measured, "skip-calibration"),
     )
 
 
 def _told(spectrum: PathSpectrum) -> str:
-    return (
-        f"on average the gradient at the fork of {spectrum.at or 'the model itself'} came through "
-        f"{number(spectrum.mean_length, 2)} of {spectrum.longest} branches"
-    )
+    at = f"the gradient at the fork of {some([spectrum.at])}"
+    if spectrum.mean_length < 0:  # no path is shorter than none; parts of the gradient oppose the whole
+        return (
+            f"the signed mean of how many branches {at} came through is {number(spectrum.mean_length, 2)} (below "
+            "none, as "
+            f"paths cancel) of {spectrum.longest}"
+        )
+    return f"on average {at} came through {number(spectrum.mean_length, 2)} of {spectrum.longest} branches"
 
 
 def _sound(spectrum: PathSpectrum) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from skipgrad.core import BadInput, MeasureError, SkipGraph
 from skipgrad.core.spectrum import PathSpectrum
 from skipgrad.probes.spectrum.cuts import Cut, State
-from skipgrad.probes.spectrum.forward import DOING, CutForward, forward
+from skipgrad.probes.spectrum.forward import DOING, CutForward, check_arguments, forward
 
 
 def path_spectrum(
@@ -46,11 +46,16 @@ def path_spectrum(
         max_length: longer paths are left together. 0 costs four backwards, and has the mean length all the same.
 
     Returns:
-        The `PathSpectrum`.
+        The `PathSpectrum`. Where there is no gradient to sort it is one without lengths, whose ``reason`` says why: a
+        net
+        without add skips, a last layer that starts at zero (Fixup, a zeroed head), a gradient that is not finite.
+        Such a
+        record may be given to `Ledger.spectrum` like any other.
 
     Raises:
         BadInput: an argument of the wrong kind.
-        MeasureError: a skip that cannot be cut at, or no finite gradient at the fork.
+        MeasureError: a skip that cannot be cut at, a forward that makes other calls at each run, a loss without a
+        gradient.
 
     Example:
         >>> import skipgrad as sg, torch, torchvision
@@ -61,6 +66,13 @@ def path_spectrum(
     """
     if max_length is not None and (not isinstance(max_length, int) or max_length < 0):
         raise BadInput(DOING, received=f"max_length={max_length!r}", todo="pass a whole number from 0 on, or None")
+    check_arguments(model, graph, inputs)
+    if at is None and not graph.count("add"):
+        return PathSpectrum.nothing(
+            "the net has no add skips, so that all of the gradient's paths have no branch on them, and there is "
+            "nothing to "
+            "tell apart"
+        )
     with forward(model, graph, inputs, loss_fn, at) as run:
         return _measure(run, max_length)
 
@@ -69,21 +81,13 @@ def _measure(run: CutForward, max_length: int | None) -> PathSpectrum:
     cuts = run.mode.cuts
     _switch(cuts, State.BOTH)
     g, caught = backward(run, [(run.loss, None)])
-    if g is None or not bool(torch.isfinite(g).all()):
-        raise MeasureError(
-            DOING,
-            where=f"the fork of skip {run.places.at!r}",
-            received="no gradient" if g is None else "a gradient that is not finite",
-            todo="a loss that depends on it, and finite weights and inputs",
-        )
+    if g is None:
+        return PathSpectrum.nothing("no gradient reaches the fork: the loss does not depend on it", run.places.at)
+    if not bool(torch.isfinite(g).all()):
+        return PathSpectrum.nothing("the gradient at the fork is not finite", run.places.at)
     size = float(g.norm())
     if size == 0.0:
-        raise MeasureError(
-            DOING,
-            where=f"the fork of skip {run.places.at!r}",
-            received="a gradient of zero, of which there are no shares",
-            todo="other inputs, or another loss",
-        )
+        return PathSpectrum.nothing(f"the gradient at the fork is zero{run.zeros()}", run.places.at)
     # The mean length without the single lengths: when all that every cut caught is sent on at once, each path counts
     # once for every cut on it, and what arrives at the fork is Σ k·c_k.
     _switch(cuts, State.PASS)

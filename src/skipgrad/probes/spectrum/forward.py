@@ -34,6 +34,22 @@ class CutForward:
 
     def __init__(self, found: Found, places: CutPlaces, mode: CutMode, loss: Tensor, notes: list[str]) -> None:
         self.found, self.places, self.mode, self.loss, self.notes = found, places, mode, loss, notes
+        self._last: tuple[str, bool] = ("", False)
+
+    def last_layer(self, name: str, model: nn.Module) -> None:
+        """Takes down whether the weight of the last layer is zero, which stops the gradient of all others."""
+        modules = dict(model.named_modules())
+        weight = getattr(modules.get(name.split("#")[0]), "weight", None)
+        self._last = (name, isinstance(weight, Tensor) and not bool(weight.any()))
+
+    def zeros(self) -> str:
+        """Why the gradient may be zero, as the end of a sentence."""
+        name, zero = self._last
+        if zero:
+            return (
+                f", as the last layer ({name}) starts at zero and lets none through yet; measure again after some steps"
+            )
+        return "; branches or a head that start at zero do that, and wake up within some steps"
 
 
 @contextlib.contextmanager
@@ -47,7 +63,7 @@ def forward(
     rest: bool = False,
 ) -> Iterator[CutForward]:
     """Runs the model's forward with cuts in it. The model is put back as it was when the context is left."""
-    _check(model, graph, inputs)
+    check_arguments(model, graph, inputs)
     if at is not None:
         graph[at]  # raises for a name that is none
     inner = unwrap(model)
@@ -99,10 +115,14 @@ def forward(
                 received="a forward that never used it",
                 todo="choose another skip with at=",
             )
-        yield CutForward(found, places, mode, loss, notes)
+        run = CutForward(found, places, mode, loss, notes)
+        if graph.layers:
+            run.last_layer(graph.layers[-1].name, inner)
+        yield run
 
 
-def _check(model: Any, graph: Any, inputs: Any) -> None:
+def check_arguments(model: Any, graph: Any, inputs: Any) -> None:
+    """Raises for arguments of the wrong kind."""
     if not isinstance(model, nn.Module):
         raise BadInput(DOING, received=f"a {type(model).__name__} as model", todo="pass a torch.nn.Module")
     if not isinstance(graph, SkipGraph):

@@ -1,4 +1,4 @@
-"""Which branches may be edited at their last weighted module, read from the graph alone."""
+"""Which branches may be edited at their last weighted module, read from the graph alone: for remedies and diagnosis."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from skipgrad.core.graph import Skip, SkipGraph
 from skipgrad.core.skips import owner_of
-from skipgrad.instrument.wrappers import strip_call
-from skipgrad.remedies.records import Left
 
 # Ops that map 0 to 0 and let a gradient through at 0. A product is one of them: its other factor is then a
 # constant or a gate. GELU, SiLU … have slope 1/2 at 0.
@@ -54,6 +52,17 @@ def stops_factor(op: str) -> str | None:
 
 
 @dataclass(frozen=True)
+class Left:
+    """A skip (or a place for one) that is left alone, and why."""
+
+    skip: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.skip}: left alone, {self.reason}"
+
+
+@dataclass(frozen=True)
 class Ends:
     """The last weighted modules of identity-skip branches.
 
@@ -66,6 +75,12 @@ class Ends:
     skips: dict[str, tuple[str, ...]]
     left: tuple[Left, ...]
     total: int
+
+
+def strip_call(name: str) -> str:
+    """A module's path without the ``#2`` of its second call."""
+    head, mark, tail = name.rpartition("#")
+    return head if mark and tail.isdigit() else name
 
 
 def identity_adds(graph: SkipGraph) -> list[Skip]:

@@ -1,0 +1,79 @@
+"""How far the loss can be moved by what comes back to each layer: tells a dead loss from a small rate."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import median
+
+from skipgrad.core import LayerRow, Measurements
+from skipgrad.diagnosis._series import finite
+
+# A loss of which no layer could move a thousandth by changing by its whole size (to first order) is flat: the cross
+# entropy of a fresh net stands at .01 to 10.
+FLAT = 1e-3
+# A layer that moves by less than a millionth of itself a step stays as it is for any usual run.
+STILL = 1e-6
+# What a step would have to take off the loss, times the steps, to be seen: a hundredth of it.
+SEEN = 0.01
+# A weight whose gradient is this small next to that of its layer's result has been given zeros as input.
+DEAD_INPUT = 1e-6
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the late half of the steps measured could have done to the loss.
+
+    Attributes:
+        elasticity: the largest ‖dL/dW‖·‖W‖ / |L| of all layers, median over the steps: what share of the loss a
+        change of
+            a layer by its whole size could take off it, to first order.
+        update: the largest ‖ΔW‖ / ‖W‖ of all layers; None where no updates were measured.
+        last_gradient: ‖dL/dz‖ of the last layer.
+        last_dead: the last layer's weights get (next to) no gradient although its result does: its input is zero.
+    """
+
+    elasticity: float
+    update: float | None
+    last_gradient: float
+    last_dead: bool
+
+    @property
+    def flat(self) -> bool:
+        """Nothing to speak of comes back from the loss itself."""
+        return self.elasticity < FLAT
+
+    @property
+    def still(self) -> bool:
+        """The steps are too small to change any layer."""
+        return self.update is not None and self.update < STILL
+
+
+def reach(measured: Measurements, loss: float) -> Reach | None:
+    """The reach of the late half of the steps; None where no layer's weight gradient was measured."""
+    rows = [
+        r for r in measured.layers if finite(r.weight_grad_norm) and finite(r.weight_norm) and finite(r.out_grad_norm)
+    ]
+    if not rows or not math.isfinite(loss):
+        return None
+    steps = sorted({r.step for r in rows})
+    late = set(steps[len(steps) // 2 :])
+    rows = [r for r in rows if r.step in late]
+    by_step: dict[int, list[LayerRow]] = defaultdict(list)
+    for r in rows:
+        by_step[r.step].append(r)
+    size = max(abs(loss), 1e-300)
+    elasticity = median(
+        max((r.weight_grad_norm or 0.0) * r.weight_norm for r in each) / size for each in by_step.values()
+    )
+    moved = [
+        max(u)
+        for each in by_step.values()
+        if (u := [r.update_norm / r.weight_norm for r in each if finite(r.update_norm) and r.weight_norm > 0])  # type: ignore[operator]
+    ]
+    last = max(rows, key=lambda r: r.depth).layer
+    own = [r for r in rows if r.layer == last]
+    gradient = median(r.out_grad_norm for r in own)
+    dead = gradient > 0 and median(r.weight_grad_norm or 0.0 for r in own) < DEAD_INPUT * gradient
+    return Reach(elasticity, median(moved) if moved else None, gradient, dead)
