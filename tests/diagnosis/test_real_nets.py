@@ -176,7 +176,7 @@ def diagnosed(model, data=vectors, loss=entropy, steps: int = STEPS, optimizer=N
     optimizer = optimizer(model.parameters()) if optimizer else torch.optim.SGD(model.parameters(), lr=rate)
     graph = sg.find(model, x)
     first = (x,), y
-    with sg.watch(model, graph, optimizer=optimizer) as ledger:
+    with sg.watch(model, graph, optimizer=optimizer, budget=None) as ledger:
         measure_paths(ledger, model, graph, *first, loss)
         for _ in range(steps):
             optimizer.zero_grad()

@@ -145,10 +145,10 @@ def test_a_second_training_closes_what_a_failed_one_left_open(tmp_path: Path) ->
     with pytest.raises(RuntimeError, match="the user's"):
         trainer(model, tmp_path / "out", watching, Fails()).train()
     first = watching.ledger
-    assert "forward" in model.__dict__
+    assert "_compiled_call_impl" in model.__dict__
     _reset()
     trainer(model, tmp_path / "again", watching).train()
-    assert "forward" not in model.__dict__
+    assert "_compiled_call_impl" not in model.__dict__
     assert {r.step for r in first.rows()} == {0, 1}
     assert {r.step for r in watching.ledger.rows()} == {0, 1, 2}
 

@@ -39,7 +39,7 @@ def run(
 @pytest.mark.parametrize("jitter", [0.0, 0.3])
 def test_the_whole_costs_what_was_allowed(extra: float, jitter: float) -> None:
     clock = Clock()
-    budget = Budget(0.01, clock=clock)
+    budget = Budget(0.01, clock=clock, free=0.0)
     steps = 20_000
     measured = run(budget, clock, steps, extra=extra, jitter=jitter)
     assert measured[:FIRST] == list(range(FIRST))
@@ -55,13 +55,13 @@ def test_the_whole_costs_what_was_allowed(extra: float, jitter: float) -> None:
 
 def test_free_measuring_is_done_at_most_steps() -> None:
     clock = Clock()
-    assert len(run(Budget(0.01, clock=clock), clock, 200, extra=0.0)) > 150
+    assert len(run(Budget(0.01, clock=clock, free=0.0), clock, 200, extra=0.0)) > 150
 
 
 @pytest.mark.parametrize("period", [2, 4, 8, 50])
 def test_never_in_step_with_a_period_of_the_loop(period: int) -> None:
     clock = Clock()
-    measured = run(Budget(0.01, clock=clock), clock, 40_000, extra=0.2)[FIRST:]
+    measured = run(Budget(0.01, clock=clock, free=0.0), clock, 40_000, extra=0.2)[FIRST:]
     counts = [sum(n % period == k for n in measured) for k in range(period)]
     expected = len(measured) / period
     # Chi-square against an even spread; the bound is far in its tail.
@@ -71,7 +71,7 @@ def test_never_in_step_with_a_period_of_the_loop(period: int) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 50.0])
 def test_where_something_jumps_the_next_steps_are_measured(value: float) -> None:
     clock = Clock()
-    budget = Budget(0.01, clock=clock)
+    budget = Budget(0.01, clock=clock, free=0.0)
     run(budget, clock, 60, extra=2.0)
     for _ in range(5):
         budget.loss(1.0)
@@ -79,6 +79,16 @@ def test_where_something_jumps_the_next_steps_are_measured(value: float) -> None
     assert [budget.begin(60 + k) for k in range(AFTER + 1)] == [True] * AFTER + [False]
     budget.loss(value)  # not again so soon
     assert not budget.begin(70)
+
+
+def test_of_a_short_training_every_step_is_measured_but_a_few() -> None:
+    clock = Clock()
+    measured = run(Budget(0.01, clock=clock), clock, 200, plain=0.01, extra=0.002)
+    assert len(measured) == 200 - PLAIN
+    clock = Clock()
+    budget = Budget(0.01, clock=clock)
+    measured = run(budget, clock, 20_000, plain=0.01, extra=0.002)
+    assert budget.cost.seconds <= max(1.0, 0.01 * clock.now) * 1.05
 
 
 def test_every_and_none_do_as_they_say() -> None:

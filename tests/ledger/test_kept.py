@@ -170,7 +170,7 @@ def test_a_feed_gives_every_row_once_also_of_a_step_that_is_not_over(few: None) 
     net = nn.Sequential(nn.Linear(4, 4), Block(), Block())
     sgd = torch.optim.SGD(net.parameters(), lr=0.1)
     taken: list[SkipRow] = []
-    with sg.watch(net, optimizer=sgd) as ledger:
+    with sg.watch(net, optimizer=sgd, budget=None) as ledger:
         net(torch.randn(2, 4)).square().mean().backward()
         feed = ledger.feed()
         assert feed.take() == ([], [], [])  # what was before is not its

@@ -181,7 +181,7 @@ def test_undo_stops_it(name: str):
 def test_a_ledger_that_is_open_already_is_used_and_left_open():
     model, x, graph = cases.residual()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    with watch(model, graph, optimizer) as ledger:
+    with watch(model, graph, optimizer, budget=None) as ledger:
         applied = SCALING.plan(graph).apply(model)
         applied.attach(optimizer, ledger=ledger)
         for _ in range(2):
@@ -198,7 +198,7 @@ def test_a_watch_of_the_trainers_own_beside_it():
     model, x, graph = cases.residual()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     applied = SCALING.plan(graph).apply(model, optimizer)
-    with watch(model, graph, optimizer) as ledger:
+    with watch(model, graph, optimizer, budget=None) as ledger:
         backward(model, x)
         optimizer.step()
     assert len(applied.factors) == 4
@@ -214,7 +214,7 @@ def test_it_steers_a_long_training_as_it_steers_a_short_one(shared: bool, monkey
         model, x, graph = cases.residual()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         with ExitStack() as stack:
-            ledger = stack.enter_context(watch(model, graph, optimizer)) if shared else None
+            ledger = stack.enter_context(watch(model, graph, optimizer, budget=None)) if shared else None
             applied = stack.enter_context(SCALING.plan(graph).apply(model))
             applied.attach(optimizer, ledger=ledger)
             for _ in range(60):

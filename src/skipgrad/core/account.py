@@ -40,6 +40,8 @@ class Account:
         without: measured forwards that no backward came to.
         ran: skip → in how many of the measured forwards it ran; of a skip of the graph that never ran, 0.
         rows: skip → how many rows it has.
+        layers: weighted layer → ``"reached"`` by a gradient at least once, ``"frozen"`` (its weights ask for none),
+            ``"not run"`` in any measured forward, or ``"not reached"``: it ran, and no gradient ever came.
         cost: what measuring cost.
     """
 
@@ -51,6 +53,7 @@ class Account:
     without: int = 0
     ran: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
-from skipgrad.core import Measurements
+from skipgrad.core import Cost, Measurements
 
 Need = Literal["steps", "skips"]
 
@@ -59,8 +59,7 @@ class Coverage:
             if self.steps < min(FEWEST_STEPS, self.steps_run):
                 return (
                     f"only {self.steps} of {self.steps_run} steps were measured, and it takes {FEWEST_STEPS}: the "
-                    "ledger's "
-                    "notes say what kept it from measuring the others (every= may be too large)"
+                    "ledger's notes say what kept it from measuring the others (every= may be too large)"
                 )
             if self.gap > LARGEST_GAP:
                 return (
@@ -70,8 +69,7 @@ class Coverage:
         if "skips" in needs and 0 < self.skips < FEWEST_SKIPS * self.skips_run:
             return (
                 f"only {self.skips} of {self.skips_run} skips were measured: the ledger's notes say why the others "
-                "have no "
-                "figures"
+                "have no figures"
             )
         return ""
 
@@ -79,10 +77,10 @@ class Coverage:
 def coverage(measured: Measurements) -> Coverage:
     """Works the coverage out, from the ledger's own account where there is one, else from rows and losses."""
     rows = measured.steps()
-    account: Any = getattr(measured, "account", None)
+    cost = measured.account.cost if measured.account is not None else Cost()
     every = sorted({*rows, *(p.step for p in measured.losses)})
-    run = max(len(every), len(rows), int(getattr(account, "steps_seen", 0) or 0))
-    seen = int(getattr(account, "steps_measured", 0) or 0) or len(rows)
+    run = max(len(every), len(rows), cost.seen)
+    seen = min(cost.measured, len(rows)) or len(rows)
     ends = [every[0], *rows, every[-1]] if every else []
     length = ends[-1] - ends[0] + 1 if ends else 0
     gap = max((b - a for a, b in pairwise(ends)), default=0) / length if length >= SHORT else 0.0

@@ -43,8 +43,8 @@ class Profile:
         steps: how many steps the medians are over.
         starved: layers in the middle, in a row, that get a tiny part of the gradient of the layers before *and* behind
             them, as the bottleneck of a U-Net does whose outer skips do all the work.
-        starved_share: of the gradient on the poorer side of them, what the poorest of them gets; 1 where none is
-        starved.
+        starved_share: of the gradient on the poorer side of them, what the poorest of them gets; 1 where none
+            is starved.
         aside: layers at the end that are a head at the side, and no measure for the others.
     """
 

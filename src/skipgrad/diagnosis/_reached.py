@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from skipgrad.core import Measurements
 
 # A part of the model's top level of which no layer, of so many or more, has a gradient is a tower that somebody froze
-# (a
-# text encoder beside an image encoder), unless the ledger's account says otherwise.
+# (a text encoder beside an image encoder), unless the ledger's account says otherwise.
 TOWER = 8
 
 
@@ -41,9 +39,8 @@ def unreached(measured: Measurements) -> Unreached | None:
     rows = {r.layer for r in measured.layers}
     if not rows or not names or not with_grad:
         return None
-    account: Any = getattr(measured, "account", None)
-    told = getattr(account, "layers", None)
-    if isinstance(told, dict):  # name → "reached", "frozen", "not run" or "not reached"
+    told = measured.account.layers if measured.account is not None else {}
+    if told:
         return Unreached(
             len(names),
             tuple(n for n in names if told.get(n) == "frozen"),

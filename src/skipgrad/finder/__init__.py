@@ -30,7 +30,6 @@ __all__ = [
     "NO_RULES",
     "Found",
     "Rules",
-    "build",
     "find",
     "find_built",
     "find_in_call",

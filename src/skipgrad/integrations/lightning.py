@@ -131,11 +131,13 @@ class SkipgradCallback(Callback):
         if self.graph is None and example is not None:
             args, kwargs = _arguments(example, pl_module.device)
             self.graph = find(watched, *args, **kwargs)
-        self._steps = _Steps(trainer.optimizers[0]) if trainer.optimizers else None
+        # In manual optimization ``optimizer.step()`` runs no closure, and may come several times a batch.
+        manual = not pl_module.automatic_optimization
+        self._steps = _Steps(trainer.optimizers[0]) if trainer.optimizers and not manual else None
         planned = trainer.estimated_stepping_batches
         self.ledger = ledger_of(
             watched,
-            self._steps,
+            trainer.optimizers[0] if manual and trainer.optimizers else self._steps,
             graph=self.graph,
             every=self.every,
             run=self._run,

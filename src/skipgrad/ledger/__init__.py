@@ -43,9 +43,10 @@ def watch(
         every: measures each ``every``-th step, whatever it costs; the others run at full speed, with nothing in their
             way.
         run: a new run file to write, for ``skipgrad report`` and `sg.diagnose`.
-        budget: the share of the time that measuring may cost. The first 20 steps are measured, then as many as the
-            budget allows, drawn at random, and some where a loss you tell (`Ledger.loss`) or the gradient jumps. None
-            measures every step. `Ledger.cost` says what it cost. Without effect where `every` is given.
+        budget: the share of the time that measuring may cost. The first 20 steps are measured, and what costs no more
+            than a second in all; then as many as the budget allows, drawn at random, and some where a loss you tell
+            (`Ledger.loss`) or the gradient jumps. None measures every step. `Ledger.cost` says what it cost. Without
+            effect where `every` is given.
         steps: how many steps you mean to make, so that ``skipgrad watch`` can say how long it will take.
         sources: measures each source of a concatenation of several by itself, too (`Ledger.sources`). It reads the
             gradients there once more, and keeps one row a source; the run file does not hold them.

@@ -12,6 +12,7 @@ from statistics import median
 from skipgrad.core import Cost
 
 FIRST = 20  # steps that are measured whatever they cost, as a start is where nets fail
+FREE = 1.0  # seconds in all that measuring may cost in any case: of a short training every step is wanted
 PLAIN = 4  # and this many plain ones right after them, to compare with
 AFTER = 3  # steps measured where something has changed, at most once in so many:
 APART = 50
@@ -24,14 +25,20 @@ class Budget:
 
     Args:
         share: of the time that measuring may cost; None for no limit.
+        free: seconds in all that it may cost in any case.
         every: one step in so many is measured, where there is no limit.
         clock: seconds.
     """
 
     def __init__(
-        self, share: float | None = None, every: int = 1, clock: Callable[[], float] = time.perf_counter
+        self,
+        share: float | None = None,
+        every: int = 1,
+        clock: Callable[[], float] = time.perf_counter,
+        free: float = FREE,
     ) -> None:
         self.share, self.every = share, every
+        self._free = free
         self.seen = self.measured = 0
         self._clock = clock
         self._began: float | None = None
@@ -93,6 +100,12 @@ class Budget:
             return True
         if number < FIRST + PLAIN:
             return number < FIRST
+        if self._spent < self._free and self._extra:
+            return self._spent + median(self._extra) <= self._free or self._paid(number)
+        return self._paid(number)
+
+    def _paid(self, number: int) -> bool:
+        """Whether the share pays for this step, and its turn has come."""
         if number < self._until:  # before anything is computed: most steps end here
             return False
         usual = median(self._plain) if self._plain else 0.0

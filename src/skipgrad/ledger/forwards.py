@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from skipgrad.core import SkipGraph
-from skipgrad.finder import NO_RULES, Found, Rules, build
+from skipgrad.finder import NO_RULES, Found, Rules
+from skipgrad.finder.build import build
 from skipgrad.finder.run import weights_of
 from skipgrad.instrument.tensors import describe
 from skipgrad.ledger.names import Names

@@ -302,8 +302,23 @@ class Ledger:
             without=self._measured - steps.brought,
             ran=ran,
             rows=dict(steps.rows),
+            layers=self._layers(),
             cost=self.cost,
         )
+
+    def _layers(self) -> dict[str, str]:
+        """Each weighted layer → whether a gradient ever came to its weights, and if not, why."""
+        weights = self._named or dict(nn.Module.named_parameters(self._inner, remove_duplicate=False))
+        met = self._steps.followed
+        out: dict[str, str] = {}
+        for layer, names in met.items():
+            asks = any(weights[n].requires_grad for n in names if n in weights)
+            out[layer] = "reached" if layer in self._steps.reached else "not reached" if asks else "frozen"
+        ran = {n for names in met.values() for n in names}
+        for name, weight in weights.items():
+            if name not in ran and weight.dim() > 1 and ran:
+                out.setdefault(name.rpartition(".")[0] or name, "not run" if weight.requires_grad else "frozen")
+        return out
 
     def __repr__(self) -> str:
         skips = len(self.graph) if self.graph is not None else 0

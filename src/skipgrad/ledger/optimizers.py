@@ -76,14 +76,18 @@ class Optimizers:
         self._hooks.clear()
 
 
-def _in(value: Any, depth: int) -> Iterator[torch.optim.Optimizer]:
+def _in(value: Any, depth: int) -> Iterator[Any]:
     """The optimizers in a value that have torch's hooks."""
     if isinstance(value, list | tuple):
         for v in value:
             yield from _in(v, depth)
         return
-    if isinstance(value, torch.optim.Optimizer) and hasattr(value, "_optimizer_step_pre_hooks"):
-        yield value
+    if isinstance(value, torch.optim.Optimizer):
+        if hasattr(value, "_optimizer_step_pre_hooks"):
+            yield value
+    elif hasattr(value, "register_step_pre_hook") and hasattr(value, "register_step_post_hook"):
+        yield value  # stands in for an optimizer, and says itself when a step begins and ends
+        return
     if depth < _DEPTH and hasattr(value, "__dict__"):
         for v in list(vars(value).values()):
             if isinstance(v, torch.optim.Optimizer | list | tuple) or _looks_like_one(v):

@@ -39,6 +39,8 @@ class Steps:
         asked: how many forwards were differentiated by ``torch.autograd.grad`` alone.
         lock: held while steps are counted and read; several threads may run the model.
         rows: skip → how many rows it has.
+        followed: layer → its weights.
+        reached: the layers whose weights had a gradient at the end of a step.
         waiting: the arrivals of the forwards since the last step.
         scaler: the ``GradScaler`` that multiplies the loss, if the user named one.
     """
@@ -69,7 +71,8 @@ class Steps:
         self._micro = 0
         self._arrived: dict[str, tuple[int, float, bool]] = {}  # layer -> depth, ‖dL/dz‖ of the step so far, finite
         self._weights: WeightWatch | None = None
-        self._followed: dict[str, tuple[str, ...]] = {}  # layer -> its weights
+        self.followed: dict[str, tuple[str, ...]] = {}
+        self.reached: set[str] = set()
         self._stats: dict[str, WeightStats] = {}
         self._closure = False
 
@@ -112,11 +115,11 @@ class Steps:
 
     def follow(self, inner: nn.Module, plan: TapPlan, named: dict[str, nn.Parameter] | None) -> None:
         """Follows the weights of a plan's layers, beside those that are followed already."""
-        many = len(self._followed)
+        many = len(self.followed)
         for name, _, weights in plan.layers:
-            self._followed.setdefault(name.split("#")[0], weights)
-        if self._weights is None or len(self._followed) > many:
-            self._weights = WeightWatch(inner, self._followed, named)
+            self.followed.setdefault(name.split("#")[0], weights)
+        if self._weights is None or len(self.followed) > many:
+            self._weights = WeightWatch(inner, self.followed, named)
 
     def _factor(self) -> float:
         """What the loss is multiplied by."""
@@ -150,6 +153,8 @@ class Steps:
             if arrivals.dropped:
                 continue
             if not ended:
+                self.brought += not arrivals.told
+                arrivals.told = True
                 self._note(f"step {self.number}: a backward was broken off by an error; its figures are left out")
                 continue
             self.brought += not arrivals.told
@@ -254,6 +259,7 @@ class Steps:
         self._ended()
 
     def _close_step(self, stats: dict[str, WeightStats]) -> None:
+        self.reached.update(layer for layer, entry in stats.items() if entry.weight_grad_norm is not None)
         rows: list[LayerRow] = []
         for layer, (depth, size, finite) in self._arrived.items():
             entry = stats.get(layer)

@@ -82,6 +82,6 @@ def measure_once(
     doing = f"measuring one batch of {workload.name}"
     with kept(model):
         model.train()
-        with watch(model, graph) as ledger, explained(model, doing, batch.args, batch.kwargs):
+        with watch(model, graph, budget=None) as ledger, explained(model, doing, batch.args, batch.kwargs):
             workload.loss(model(*batch.args, **batch.kwargs), batch).backward()
         return ledger.measurements()

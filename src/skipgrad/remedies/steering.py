@@ -162,7 +162,9 @@ class Steering(Applied):
 
     def _open(self, ledger: Any = None) -> None:
         self._own = ledger is None
-        self._ledger = self._stack.enter_context(self._watch(self.given, self._graph)) if self._own else ledger
+        self._ledger = (
+            self._stack.enter_context(self._watch(self.given, self._graph, budget=None)) if self._own else ledger
+        )
         self._feed = self._ledger.feed()
 
     def _revert(self) -> None:

@@ -59,7 +59,7 @@ def shortcut_product(scale: float, seed: int, blocks: int = BLOCKS) -> float:
         model = Chain(scale, blocks).double()
         x, y = torch.randn(16, 1, 8, 8, dtype=torch.float64), torch.randint(10, (16,))
     graph = find(model, x)
-    with watch(model, graph) as ledger:
+    with watch(model, graph, budget=None) as ledger:
         F.cross_entropy(model(x), y).backward()
     rows = ledger.rows()
     assert len(rows) == blocks, f"{len(rows)} skips measured, {blocks} built"

@@ -47,15 +47,13 @@ def path_spectrum(
 
     Returns:
         The `PathSpectrum`. Where there is no gradient to sort it is one without lengths, whose ``reason`` says why: a
-        net
-        without add skips, a last layer that starts at zero (Fixup, a zeroed head), a gradient that is not finite.
-        Such a
-        record may be given to `Ledger.spectrum` like any other.
+        net without add skips, a last layer that starts at zero (Fixup, a zeroed head), a gradient that is not finite.
+        Such a record may be given to `Ledger.spectrum` like any other.
 
     Raises:
         BadInput: an argument of the wrong kind.
         MeasureError: a skip that cannot be cut at, a forward that makes other calls at each run, a loss without a
-        gradient.
+            gradient.
 
     Example:
         >>> import skipgrad as sg, torch, torchvision
