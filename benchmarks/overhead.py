@@ -187,10 +187,10 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def main() -> None:
-    peers = [name for name in GROUPS if name != "compiled"]
+    peers = [name for name in GROUPS if name not in ("compiled", "budget")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(NETS), default=list(NETS), metavar="NET")
-    parser.add_argument("--variants", nargs="*", choices=peers, default=peers, metavar="GROUP")
+    parser.add_argument("--variants", nargs="*", choices=[*peers, "budget"], default=peers, metavar="GROUP")
     parser.add_argument("--compiled", action="store_true", help="the ledger on models under torch.compile, too")
     parser.add_argument("--memory", action="store_true", help="peak memory, too")
     parser.add_argument("--rounds", type=at_least(0), default=15, help="0 with --memory: no times")

@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from overhead_peers import CockpitEconomy, CockpitNorms, TorchlensTrace, TorchlensWatch, WandbLog, WandbWatch
-from overhead_variants import Adapted, Hooks, HooksAdapted, Ledger, Ledger10, LedgerSkips, Variant, without_inplace
+from overhead_variants import (
+    Adapted,
+    Hooks,
+    HooksAdapted,
+    Ledger,
+    Ledger10,
+    LedgerBudget,
+    LedgerSkips,
+    Variant,
+    without_inplace,
+)
 from torch import nn
 
 
@@ -39,6 +49,8 @@ class Group:
         packages: whose versions belong to the result.
         steps: in one round, of each variant. Ten where one in ten is measured, that a round may hold its share of them.
         compiled: whether the models are.
+        together: whether the steps of a round are taken and timed at once. A watch with a budget times its own steps:
+            those of others between them would be counted as its own.
     """
 
     variants: dict[str, Entry]
@@ -46,6 +58,7 @@ class Group:
     packages: tuple[str, ...] = ()
     steps: int = 1
     compiled: bool = False
+    together: bool = False
 
 
 _PLAIN = {"plain": Entry(Variant), "plain again": Entry(Variant)}
@@ -67,6 +80,11 @@ GROUPS: dict[str, Group] = {
         },
         steps=10,
         compiled=True,
+    ),
+    "budget": Group(
+        {**_PLAIN, "ledger, by default": Entry(LedgerBudget, goal=1.01)},
+        steps=50,
+        together=True,
     ),
     "hooks": Group(
         {

@@ -130,7 +130,7 @@ def timed(job: dict[str, Any]) -> dict[str, Any]:
     batch = build(job["net"], job["smoke"], job["device"])
     variants, failed = started(group, batch)
     ready = time.perf_counter()
-    turn = group.steps if job["device"].startswith("cuda") else 1
+    turn = group.steps if group.together or job["device"].startswith("cuda") else 1
     times, later = interleave(dict(variants), Clock(job["device"]), job["rounds"], group.steps, turn)
     done = time.perf_counter()
     failed |= later

@@ -91,6 +91,22 @@ class Ledger10(Ledger):
     every = 10
 
 
+class LedgerBudget(Ledger):
+    """`sg.watch` as it comes: as many steps as one per cent of the time pays for."""
+
+    def enter(self) -> None:
+        import skipgrad as sg
+
+        self.ledger = sg.watch(self.call, optimizer=self.optimizer)
+        self.ledger.__enter__()
+
+    def gave(self) -> str:
+        cost = self.ledger.cost
+        if not self.ledger.rows():
+            raise RuntimeError(f"no rows; {self.ledger.notes}")
+        return f"{cost.measured} of {cost.seen} steps; says it cost {100 * cost.share:.2f} %"
+
+
 class LedgerSkips(Ledger):
     """`sg.watch` at every step, without the layers."""
 

@@ -45,9 +45,8 @@ class ForwardPatch:
             return self.original(*args, **kwargs)
         if self._compiled and "torch._dynamo" in sys.modules:
             # If the caller is compiled, the compiler would otherwise try to trace what the watch does.
-            if self._apart is None:
-                self._apart = sys.modules["torch._dynamo"].disable(self.around)
-            return self._apart(self.original, args, kwargs)
+            apart = self._apart = self._apart or sys.modules["torch._dynamo"].disable(self.around)
+            return apart(self.original, args, kwargs)
         return self.around(self.original, args, kwargs)
 
     # As `torch.compiler.disable` marks a function, without importing the compiler.
