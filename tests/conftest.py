@@ -48,3 +48,16 @@ def exit_is_pythons() -> Iterator[None]:
     before, hook = sys.exit, sys.excepthook
     yield
     sys.exit, sys.excepthook = before, hook
+
+
+@pytest.fixture(autouse=True)
+def torchs_own_hooks_are_as_they_were() -> Iterator[None]:
+    """A hook for all modules that a test leaves behind shows in another test, far away."""
+    yield
+    if "torch" not in sys.modules:
+        return
+    module = sys.modules["torch"].nn.modules.module
+    left = [h for box in ("_global_forward_pre_hooks", "_global_forward_hooks") for h in getattr(module, box).values()]
+    for box in ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_forward_hooks_always_called"):
+        getattr(module, box).clear()
+    assert left == []

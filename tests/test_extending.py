@@ -197,7 +197,7 @@ def test_the_order_is_ours_first(site: Path) -> None:
     assert names.startswith(
         "zero-init skip-calibration add-skips gradient-scaling gradient-normalization toy-cure SG001"
     )
-    assert names.endswith("SG011 TOY1")
+    assert names.endswith("SG013 TOY1")
     assert explained == "Toys on the floor are stepped on."
     assert block.startswith("Linear")
     assert last == "False 1 toy-block"

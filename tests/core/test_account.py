@@ -26,7 +26,7 @@ class Routed(nn.Module):
 
 def test_an_account_says_what_ran_and_what_did_not() -> None:
     account = Account(10, 6, 3, {"under torch.func": 1}, 5, 1, {"a": 6, "b": 2, "c": 0}, {"a": 5, "b": 2},
-                      Cost(0.0123, 1.0, 6, 9))  # fmt: skip
+                      cost=Cost(0.0123, 1.0, 6, 9))  # fmt: skip
     assert account.adds_up
     assert account.lines() == [
         "6 of 9 steps measured, 1.2 % of the time",

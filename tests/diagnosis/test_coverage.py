@@ -1,12 +1,11 @@
 """ "Passed" is said of what was seen, and of nothing else."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from diagnosis.rows import healthy_residual, judge, layer_rows, losses, skip_rows
-from skipgrad.core import Measurements
+from skipgrad.core import Account, Cost, Measurements
 from skipgrad.diagnosis import diagnose
 from skipgrad.diagnosis._coverage import coverage
 
@@ -68,8 +67,6 @@ def test_half_of_the_skips_have_to_be_seen():
 
 def test_the_ledgers_account_counts_steps_that_left_no_row():
     measured = replace(seen(range(10), run=10), losses=())
-    fields = {f: getattr(measured, f) for f in measured.__dataclass_fields__}
-    account = SimpleNamespace(steps_seen=60, steps_measured=10)
-    told = SimpleNamespace(**fields, account=account, steps=measured.steps)
+    told = replace(measured, account=Account(cost=Cost(measured=10, seen=60)))
     assert (coverage(told).steps, coverage(told).steps_run) == (10, 60)
     assert coverage(measured).steps_run == 10

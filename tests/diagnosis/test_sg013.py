@@ -1,9 +1,9 @@
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
 from diagnosis.rows import judge, layer_rows, layers
-from skipgrad.core import Layer, Measurements, SkipGraph
+from skipgrad.core import Account, Layer, Measurements, SkipGraph
 
 
 def net(without: set[int], count: int = 12, frozen: set[int] = frozenset(), names=None) -> Measurements:
@@ -59,16 +59,10 @@ def test_a_tower_without_gradient_looks_frozen():
 def test_the_ledgers_account_has_the_last_word():
     measured = net({0, 4, 7})
     told = {layer.name: "reached" for layer in measured.graph.layers}
-    account = SimpleNamespace(layers={**told, "l0": "not reached", "l4": "frozen", "l7": "not run"})
-    told_of = SimpleNamespace(**{f: getattr(measured, f) for f in measured.__dataclass_fields__}, account=account)
-    finding = judge("SG013", with_steps(told_of, measured))
+    account = Account(layers={**told, "l0": "not reached", "l4": "frozen", "l7": "not run"})
+    finding = judge("SG013", replace(measured, account=account))
     assert finding.where == ("l0",)
     assert finding.evidence["layers_not_run"] == 1
-
-
-def with_steps(space, measured):
-    space.steps = measured.steps
-    return space
 
 
 def test_nothing_measured():

@@ -80,7 +80,7 @@ def coverage(measured: Measurements) -> Coverage:
     cost = measured.account.cost if measured.account is not None else Cost()
     every = sorted({*rows, *(p.step for p in measured.losses)})
     run = max(len(every), len(rows), cost.seen)
-    seen = min(cost.measured, len(rows)) or len(rows)
+    seen = cost.measured or len(rows)
     ends = [every[0], *rows, every[-1]] if every else []
     length = ends[-1] - ends[0] + 1 if ends else 0
     gap = max((b - a for a, b in pairwise(ends)), default=0) / length if length >= SHORT else 0.0

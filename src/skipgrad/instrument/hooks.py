@@ -68,7 +68,7 @@ class UserHooks:
         hooks = [
             _Hook(m, box, k, h) for m in modules for box in _FORWARD for k, h in (m.__dict__.get(box) or {}).items()
         ]
-        hooks += [_Hook(None, box, k, h) for box in _GLOBAL for k, h in getattr(nn.modules.module, box).items()]
+        hooks += [_Hook(None, box, k, h) for box in _GLOBAL for k, h in _globally(box) if not _is_ours(h)]
         held: dict[int, Any] = {}  # what the model holds, objects by id
         if hooks:
             held = {id(v): v for m in modules for v in (m, *vars(m).values()) if _is_thing(v)}
@@ -98,6 +98,8 @@ class UserHooks:
                 here = hook.place in stay
                 if hook.owner is None:
                     hung = getattr(nn.modules.module, hook.box)
+                    if hook.key not in hung:  # another thread has taken it off meanwhile
+                        continue
                     # The dictionary is everybody's: for other threads the hook must go on as before.
                     twin = _for_others(hook.call, _noting(hook, noted) if here else None)
                     globally.append((hung, hook.key, twin, hook.call))
@@ -138,6 +140,16 @@ class UserHooks:
     def all(self) -> set[tuple[int, str, int]]:
         """The places of all the user's forward hooks."""
         return {h.place for h in self._users}
+
+
+def _globally(box: str) -> list[tuple[int, Any]]:
+    """Torch's hooks for all modules, as they are now; other threads put some on and take some off."""
+    return list(getattr(nn.modules.module, box).items())
+
+
+def _is_ours(call: Any) -> bool:
+    """Whether a hook is one by which a trace or a watch, of this thread or another, follows the calls of modules."""
+    return type(getattr(call, "__self__", None)).__module__.startswith("skipgrad.")
 
 
 def _for_others(call: Any, mine: Callable[..., Any] | None) -> Callable[..., Any]:
