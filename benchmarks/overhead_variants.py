@@ -104,7 +104,7 @@ class LedgerBudget(Ledger):
         cost = self.ledger.cost
         if not self.ledger.rows():
             raise RuntimeError(f"no rows; {self.ledger.notes}")
-        return f"{cost.measured} of {cost.seen} steps; says it cost {100 * cost.share:.2f} %"
+        return f"{cost.measured} of {cost.seen} steps; says it cost {100 * (cost.share or 0):.2f} %"
 
 
 class LedgerSkips(Ledger):

@@ -12,14 +12,14 @@ class Cost:
     """What measuring cost.
 
     Attributes:
-        share: of the time of the steps since the first, so far: seconds spent measuring over seconds in all; NaN before
+        share: of the time of the steps since the first, so far: seconds spent measuring over seconds in all; None before
             there were steps of both kinds to compare.
         seconds: spent measuring, by what measured steps took beyond the median of the plain ones around them.
         measured: steps that were measured.
         seen: steps.
     """
 
-    share: float = float("nan")
+    share: float | None = None
     seconds: float = 0.0
     measured: int = 0
     seen: int = 0
@@ -74,7 +74,7 @@ class Account:
     def lines(self) -> list[str]:
         """The account in sentences, for a terminal and a page."""
         cost = self.cost
-        share = "" if cost.share != cost.share else f", {100 * cost.share:.1f} % of the time"
+        share = "" if cost.share is None else f", {100 * cost.share:.1f} % of the time"
         out = [f"{cost.measured:,} of {cost.seen:,} steps measured{share}"]
         parts = [f"{self.measured:,} measured"]
         if self.left_out:

@@ -142,5 +142,5 @@ class Budget:
     def cost(self) -> Cost:
         """What measuring has cost so far."""
         known = self._whole > 0 and bool(self._extra)
-        share = self._spent / self._whole if known else math.nan
+        share = self._spent / self._whole if known else None
         return Cost(share, self._spent, self.measured, self.seen)
