@@ -12,8 +12,8 @@ class Cost:
     """What measuring cost.
 
     Attributes:
-        share: of the time of the steps since the first, so far: seconds spent measuring over seconds in all; None before
-            there were steps of both kinds to compare.
+        share: of the time of the steps since the first: seconds spent measuring over seconds in all; None before there
+            were steps of both kinds to compare.
         seconds: spent measuring, by what measured steps took beyond the median of the plain ones around them.
         measured: steps that were measured.
         seen: steps.
