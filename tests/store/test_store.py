@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -125,7 +126,7 @@ def test_a_later_record_supersedes_and_nothing_is_updated_in_place(tmp_path: Pat
     assert [(r.step, r.micro, r.gain) for r in run.skip_rows[0]] == [(0, 0, 7.0), (1, 0, 2.0), (0, 1, 2.0)]
     assert run.losses == (LossPoint(0, 0, 1.0, 0.2),)
     assert run.meta["state"] == "done"
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (3,)
     connection.close()
 
@@ -290,7 +291,7 @@ def test_a_file_from_before_path_spectra_were_kept_is_read_and_gone_on_with(tmp_
 def test_a_cure_written_before_it_told_whether_the_patient_trains_is_read(tmp_path):
     with RunWriter.create(tmp_path / "run.sqlite", {}) as writer:
         writer.cures([Cure("x", "helped", "less", 0.1, 2.3, 0.5)])
-    with sqlite3.connect(tmp_path / "run.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as db, db:
         db.execute("UPDATE cures SET cure = json_remove(cure, '$.patient_trains', '$.patient_first_loss')")
     [cure] = read_run(tmp_path / "run.sqlite").cures
     assert (cure.patient_trains, cure.patient_first_loss, cure.steps_ratio) == (True, None, 0.5)
