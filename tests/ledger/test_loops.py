@@ -348,6 +348,25 @@ def test_something_without_an_optimizer_in_it_is_refused_before_anything_is_touc
     assert "_compiled_call_impl" not in model.__dict__
 
 
+def test_a_step_that_raises_is_no_end_of_the_counting() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def raises() -> Tensor:
+        raise ZeroDivisionError
+
+    with sg.watch(model, optimizer=optimizer) as ledger:
+        for seed in range(4):
+            x, y = batch(seed)
+            if seed == 1:
+                with pytest.raises(ZeroDivisionError):
+                    optimizer.step(raises)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert sorted({r.step for r in ledger.rows()}) == [0, 1, 2, 3]
+
+
 def test_a_loss_told_after_the_step_is_the_loss_of_that_step() -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

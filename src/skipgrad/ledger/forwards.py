@@ -61,7 +61,6 @@ class Forwards:
         self._names = Names(graph)
         wanted = {s.name for s in graph.skips} if graph is not None else set()
         self._left_out = set(found.matches) - wanted if found is not None else set()
-        self._given = graph is not None
 
     def kind(self, tape: Tape, args: Any, kwargs: Any) -> tuple[Kind, bool]:
         """The kind of a forward, and whether it is a new one."""
@@ -107,10 +106,7 @@ def _united(known: SkipGraph | None, met: SkipGraph, left_out: set[str]) -> Skip
             before = next((at[m.name] + 1 for m in reversed(met.layers[:k]) if m.name in at), 0)
             layers.insert(before, layer)
             at = {m.name: i for i, m in enumerate(layers)}
-    old = {layer.name: i for i, layer in enumerate(known.layers)}
-    moved = [at[layer.name] for layer in known.layers] if len(old) == len(known.layers) else None
-    if moved is None:
-        return replace(known, skips=(*known.skips, *new))
+    moved = [at[layer.name] for layer in known.layers]
 
     def placed(position: int, through: list[int]) -> int:
         return through[position - 1] + 1 if 0 < position <= len(through) else 0

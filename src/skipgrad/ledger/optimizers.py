@@ -26,10 +26,9 @@ class Optimizers:
     """
 
     def __init__(self, given: Any) -> None:
-        self.given = given
         self._all = list(dict.fromkeys(_in(given, 0)))
         self._hooks: list[Any] = []
-        self._depth = 0
+        self._stepping: list[Any] = []  # optimizers whose step has begun and not ended, outermost first
         if not self._all:
             raise BadInput(
                 "watching a model",
@@ -54,15 +53,19 @@ class Optimizers:
     def follow(self, before: Callable[[bool], None], after: Callable[[], None]) -> None:
         """Calls `before` (with whether it was given a closure) and `after` around each training step."""
 
-        def begins(_optimizer: Any, args: Any, kwargs: Any) -> None:
-            self._depth += 1
-            if self._depth == 1 and not self._begun:
+        def begins(optimizer: Any, args: Any, kwargs: Any) -> None:
+            if optimizer in self._stepping:  # an error broke its last step off, which no hook tells
+                del self._stepping[self._stepping.index(optimizer) :]
+                self._begun = self._begun and bool(self._stepping)
+            self._stepping.append(optimizer)
+            if len(self._stepping) == 1 and not self._begun:
                 self._begun = True
                 before(_has_closure(args, kwargs))
 
         def ends(optimizer: Any, *_: Any) -> None:
-            self._depth = max(0, self._depth - 1)
-            if self._depth == 0 and (self._last is None or optimizer is self._last):
+            if optimizer in self._stepping:
+                del self._stepping[self._stepping.index(optimizer) :]
+            if not self._stepping and (self._last is None or optimizer is self._last):
                 self._begun = False
                 after()
 

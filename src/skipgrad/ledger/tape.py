@@ -171,11 +171,11 @@ class Tape(Recorder):
 
     def _look(self, given: list[Tensor], op: str) -> None:
         """Takes down what has to be known of tensors before a call takes them, as it may change them in place."""
-        self.hidden = _functorch.peek_interpreter_stack() is not None
-        self._targets = () if self.hidden else tuple(map(target_of, given))
+        hidden = _functorch.peek_interpreter_stack() is not None
+        self._targets = () if hidden else tuple(map(target_of, given))
         self._before = _sequence_number()
         cls = ops.class_of(op)
-        if self.hidden or not self._sized or (cls is None and op):  # most such ops ask for a size or the like
+        if hidden or not self._sized or (cls is None and op):  # most such ops ask for a size or the like
             return
         merges = cls in _MERGES and len(given) > 1
         for tensor in given:
