@@ -75,7 +75,7 @@ def contestants(names: Sequence[str] | None) -> list[str]:
         UnknownName: a remedy that there is not.
         BadInput: a remedy named twice.
     """
-    chosen = list(REMEDIES if names is None else names)
+    chosen = [n for n in REMEDIES if REMEDIES.get(n).by_default] if names is None else list(names)
     if len(set(chosen)) != len(chosen):
         raise BadInput("choosing remedies to race", received=", ".join(chosen), todo="name each once")
     for name in chosen:

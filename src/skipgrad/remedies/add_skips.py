@@ -14,8 +14,9 @@ from skipgrad.core.graph import SkipGraph, Suggestion
 from skipgrad.instrument.patch import compiled_call
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate, strip_call
-from skipgrad.remedies.bridges import REGISTERED, Bridge, Shortcuts, build, mark, projection, unmark
+from skipgrad.remedies.bridges import REGISTERED, Bridge, Shortcuts, build, projection
 from skipgrad.remedies.evidence import Evidence
+from skipgrad.remedies.marks import mark, unmark
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Checked, Edit, Left, Verification
 from skipgrad.remedies.registry import REMEDIES
@@ -151,7 +152,7 @@ class Bridged(Applied):
         self.ends = [(locate(self.model, s.at.first, doing), locate(self.model, s.at.last, doing)) for s in spans]
         self.bridges: list[Bridge] = []
         self._handles: list[Any] = []
-        self._marked: list[nn.Module] = []
+        self._marked: list[tuple[nn.Module, object]] = []
         self._joined: list[tuple[torch.optim.Optimizer, dict[str, Any]]] = []
 
     def _do(self) -> None:
@@ -163,8 +164,7 @@ class Bridged(Applied):
                 # A path holds dots, which a module's name may not.
                 shortcuts[f"s{i}_{span.at.last.replace('.', '_')}"] = shortcut
             for module in (first, last):
-                mark(module)
-                self._marked.append(module)
+                self._marked.append((module, mark(module)))
             bridge = Bridge(span.at.first, span.at.last, shortcut)
             self.bridges.append(bridge)
             self._handles += [
@@ -183,8 +183,8 @@ class Bridged(Applied):
         for bridge in self.bridges:
             bridge.open = False
             bridge.clear()
-        for module in reversed(self._marked):
-            unmark(module)
+        for module, token in reversed(self._marked):
+            unmark(module, token)
         self._marked.clear()
         if REGISTERED in self.model._modules:
             delattr(self.model, REGISTERED)

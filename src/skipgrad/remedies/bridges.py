@@ -87,22 +87,6 @@ class Bridge:
         self._x = None
 
 
-def mark(module: nn.Module) -> None:
-    """Gives a module a class of its own, equal to its class in all but identity.
-
-    `torch.compile` does not guard on hooks: code compiled for a model without this bridge (the same class, another
-    instance) would be run for the one with it. It does guard on the classes of the modules it calls.
-    `torch.nn.utils.parametrize` and FSDP change a module's class in the same way.
-    """
-    cls = type(module)
-    module.__class__ = type(cls.__name__, (cls,), {"__module__": cls.__module__, "skipgrad_of": cls})
-
-
-def unmark(module: nn.Module) -> None:
-    """Gives a module back the class it had before `mark`."""
-    module.__class__ = type(module).__dict__["skipgrad_of"]
-
-
 def projection(kind: str, fork: tuple[int, ...], merge: tuple[int, ...]) -> tuple[str, dict[str, Any]] | None:
     """Class name in `torch.nn` and arguments of a linear map from the fork's shape to the merge's.
 

@@ -31,6 +31,7 @@ class Plan:
         edits: what will be done, in order of execution.
         skipped: what is left alone, with the reason.
         lines: Python to paste into one's own code that does the same.
+        promise: what the edit does to the model's output at once, where the remedy says so.
         bind: makes the `Applied` for a model; resolves paths, changes nothing.
     """
 
@@ -38,7 +39,13 @@ class Plan:
     edits: tuple[Edit, ...]
     skipped: tuple[Left, ...] = ()
     lines: str = ""
+    promise: str = ""
     bind: Callable[[Plan, nn.Module], Applied] = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The names of the skips that are edited, each once."""
+        return tuple(dict.fromkeys(name for e in self.edits if e.skip for name in e.skip.split(", ")))
 
     def apply(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Applied:
         """Carries the plan out, all of it or nothing.
@@ -55,7 +62,7 @@ class Plan:
         return applied
 
     def __str__(self) -> str:
-        lines = [f"{self.remedy}: {len(self.edits)} edit{'s' if len(self.edits) != 1 else ''}"]
+        lines = [f"{self.remedy}: {len(self.edits)} edit{'s' if len(self.edits) != 1 else ''}{f' ({self.promise})' if self.promise else ''}"]
         return "\n".join(lines + [f"  {e}" for e in self.edits] + [f"  {s}" for s in self.skipped])
 
 
@@ -193,11 +200,13 @@ class Remedy(ABC):
         name: as it is looked up.
         title: one line for people.
         kind: ``"model"``: edits the model; ``"gradient"``: edits parameters' gradients before each step.
+        by_default: whether it races when nobody names the contestants.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     kind: ClassVar[RemedyKind]
+    by_default: ClassVar[bool] = True
 
     @abstractmethod
     def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:
