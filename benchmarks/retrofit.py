@@ -1,6 +1,6 @@
 """Which skips of which nets each retrofit reaches, and whether it does there what it promises.
 
-For every net and form: plan, apply, verify on inputs, find again, one training step, load the old checkpoint, undo. A row says
+For every net and form: plan, apply, verify on inputs, load the old checkpoint, one training step, undo. A cell says
 "k of n" when all of that holds, and "k of n: why" where it does not. Nothing is timed.
 
     OMP_NUM_THREADS=1 python benchmarks/retrofit.py --out benchmarks/results/DATE-retrofit.txt --docs
@@ -51,7 +51,16 @@ def nets() -> dict[str, Callable[[], Net]]:
     import timm
     import torchvision
     from transformers import (
-        BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConfig, LlamaModel, T5Config, T5Model, ViTConfig, ViTModel,
+        BertConfig,
+        BertModel,
+        GPT2Config,
+        GPT2Model,
+        LlamaConfig,
+        LlamaModel,
+        T5Config,
+        T5Model,
+        ViTConfig,
+        ViTModel,
     )  # fmt: skip
 
     ids = torch.arange(8)[None]

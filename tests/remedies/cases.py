@@ -61,6 +61,65 @@ class Plain(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class PostNormBlock(nn.Module):
+    """LN(x + F(x))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.f = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x + self.f(x))
+
+
+class PostNorm(nn.Module):
+    """A stem, blocks with a norm behind the add, and a head."""
+
+    def __init__(self, depth: int = 3, width: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Linear(5, width)
+        self.blocks = nn.ModuleList(PostNormBlock(width) for _ in range(depth))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class UNet(nn.Module):
+    """Two levels, joined by concatenation."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.down1, self.down2 = nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.middle = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.up2, self.up1 = nn.Conv2d(2 * width, width, 3, padding=1), nn.Conv2d(2 * width, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = torch.relu(self.down1(x))
+        b = torch.relu(self.down2(a))
+        c = torch.relu(self.middle(b))
+        c = nn.functional.interpolate(c, scale_factor=2.0)
+        d = torch.relu(self.up2(torch.cat([b, c], 1)))
+        d = nn.functional.interpolate(d, scale_factor=2.0)
+        return self.up1(torch.cat([a, d], 1))
+
+
+def post_norm(seed: int = 0) -> tuple[PostNorm, torch.Tensor, SkipGraph]:
+    torch.manual_seed(seed)
+    model, x = PostNorm(), torch.randn(6, 5)
+    return model, x, sg.find(model, x)
+
+
+def unet(seed: int = 0) -> tuple[UNet, torch.Tensor, SkipGraph]:
+    torch.manual_seed(seed)
+    model, x = UNet(), torch.randn(2, 3, 8, 8)
+    return model, x, sg.find(model, x)
+
+
 def residual(depth: int = 4, seed: int = 0) -> tuple[Residual, torch.Tensor, SkipGraph]:
     torch.manual_seed(seed)
     model, x = Residual(depth).double(), torch.randn(6, 5, dtype=torch.float64)

@@ -30,14 +30,21 @@ class BranchScale(Retrofit):
 
     def __init__(self, scale: float | str = "1/sqrt(L)") -> None:
         if scale not in ("1/sqrt(L)", "1/L") and not (isinstance(scale, int | float) and math.isfinite(scale)):
-            raise BadInput("setting up branch-scale", where="scale", received=repr(scale), todo='give a number, "1/sqrt(L)" or "1/L"')
+            raise BadInput(
+                "setting up branch-scale",
+                where="scale",
+                received=repr(scale),
+                todo='give a number, "1/sqrt(L)" or "1/L"',
+            )
         self.scale = scale
 
     def design(self, graph: SkipGraph) -> Design:
         found, left = spots(self.name, graph, short_add)
         many = max(1, sum(len(s.skips) for s in found))
         factor = self.scale if isinstance(self.scale, int | float) else 1 / many if self.scale == "1/L" else many**-0.5
-        return Design(tuple((s, ("Factor", {"factor": float(factor)})) for s in found), left=tuple(left), same=factor == 1)
+        return Design(
+            tuple((s, ("Factor", {"factor": float(factor)})) for s in found), left=tuple(left), same=factor == 1
+        )
 
     def form(self, design: Design) -> tuple[str, str]:
         return "x + F(x)", "x + c·F(x)"

@@ -9,8 +9,8 @@ from skipgrad.core.skips import Skip
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
 from skipgrad.remedies.retrofit.branches import branches_of, is_post_norm, part_of_values
-from skipgrad.remedies.retrofit.places import traced
 from skipgrad.remedies.retrofit.design import Design, Value, short_add
+from skipgrad.remedies.retrofit.places import traced
 
 
 class DeepNorm(Retrofit):
@@ -33,7 +33,9 @@ class DeepNorm(Retrofit):
             match = trace.matches.get(skip.name)
             if (reason := short_add(skip)) or match is None:
                 return reason or "it was not found in one trace"
-            return None if is_post_norm(graph, trace, skip) else "no norm follows its add: deepnorm is for post-norm nets"
+            return (
+                None if is_post_norm(graph, trace, skip) else "no norm follows its add: deepnorm is for post-norm nets"
+            )
 
         found, left = spots(self.name, graph, wanted, "shortcut")
         reached = [n for s in found for n in s.skips]

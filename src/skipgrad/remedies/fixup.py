@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from skipgrad.core.graph import SkipGraph
 from skipgrad.core.branches import strip_call
+from skipgrad.core.graph import SkipGraph
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
 from skipgrad.remedies.retrofit.branches import branches_of
-from skipgrad.remedies.retrofit.places import traced
 from skipgrad.remedies.retrofit.design import Design, Value, short_add
+from skipgrad.remedies.retrofit.places import traced
 
 
 class Fixup(Retrofit):
@@ -45,7 +45,9 @@ class Fixup(Retrofit):
             for name, fill in (("weight", 1.0), ("bias", 0.0)):
                 if f"{norm}.{name}" in shapes:
                     values[f"{norm}.{name}"] = Value(f"{norm}.{name}", fill=fill)
-        on_branches = {strip_call(p) for s in graph.skips for branch in (*s.branches, s.shortcut_modules) for p in branch}
+        on_branches = {
+            strip_call(p) for s in graph.skips for branch in (*s.branches, s.shortcut_modules) for p in branch
+        }
         last = trace.layers[-1] if trace.layers else None
         if last is not None and strip_call(last[0]) not in on_branches:
             values |= {p: Value(p) for p in last[1].params if p in shapes}

@@ -58,14 +58,22 @@ class HyperConnections(Remedy):
             raise refusal(self.name, f"no two blocks in a row among {len(graph)} skips", left)
         n = self.num_residual_streams
         edits = tuple(
-            Edit(path, f"{n} streams around it", ", ".join(s.name for s in skips), "x + F(x)", "H_res·h + H_post·F(H_pre·h)")
+            Edit(
+                path,
+                f"{n} streams around it",
+                ", ".join(s.name for s in skips),
+                "x + F(x)",
+                "H_res·h + H_post·F(H_pre·h)",
+            )
             for chain in chains
             for path, skips in chain.items()
         )
         paths = tuple(tuple(chain) for chain in chains)
         shapes = tuple(next(iter(chain.values()))[0].fork_shape for chain in chains)
         lines = _LINES.format(source=_source(), n=n, chains=[(list(c), s) for c, s in zip(paths, shapes, strict=True)])
-        return Plan(self.name, edits, tuple(left), lines, SAME, lambda plan, model: Streamed(plan, model, paths, shapes, n))
+        return Plan(
+            self.name, edits, tuple(left), lines, lambda plan, model: Streamed(plan, model, paths, shapes, n), SAME
+        )
 
 
 def _chains(graph: SkipGraph) -> tuple[list[dict[str, list[Skip]]], list[Left]]:
@@ -117,7 +125,12 @@ class Streamed(Grafted):
     """`HyperConnections` in force."""
 
     def __init__(
-        self, plan: Plan, model: nn.Module, paths: tuple[tuple[str, ...], ...], shapes: tuple[tuple[int, ...], ...], n: int
+        self,
+        plan: Plan,
+        model: nn.Module,
+        paths: tuple[tuple[str, ...], ...],
+        shapes: tuple[tuple[int, ...], ...],
+        n: int,
     ) -> None:
         super().__init__(plan, model)
         doing = f"applying {plan.remedy}"
@@ -161,7 +174,13 @@ class Streamed(Grafted):
 
 
 def _around(
-    shape: tuple[int, ...] | None, last: bool, path: str, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+    shape: tuple[int, ...] | None,
+    last: bool,
+    path: str,
+    module: nn.Module,
+    forward: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     chain: streams.Chain = vars(module)["skipgrad_chain"]
     connection = vars(module)["skipgrad_streams"][0]
@@ -181,9 +200,8 @@ for paths, shape in {chains!r}:
         block = model.get_submodule(path)
         connection = HyperConnection({n}, i).to(near.device, near.dtype)
         block.add_module("hyper_connection", connection)
-        block.forward = lambda *args, _c=chain, _at=(connection, None if i else shape, i == len(paths) - 1, path, block.forward), **kw: (
-            _c.around(*_at, args, kw)
-        )
+        at = (connection, None if i else shape, i == len(paths) - 1, path, block.forward)
+        block.forward = lambda *args, _chain=chain, _at=at, **kwargs: _chain.around(*_at, args, kwargs)
 # Build the optimizer after this, so that it trains what is new too.
 """
 

@@ -29,7 +29,12 @@ class LayerScale(Retrofit):
 
     def __init__(self, init_values: float = 1e-5) -> None:
         if not math.isfinite(init_values):
-            raise BadInput("setting up layerscale", where="init_values", received=str(init_values), todo="give a number such as 1e-5")
+            raise BadInput(
+                "setting up layerscale",
+                where="init_values",
+                received=str(init_values),
+                todo="give a number such as 1e-5",
+            )
         self.init_values = float(init_values)
 
     def design(self, graph: SkipGraph) -> Design:

@@ -47,7 +47,12 @@ def unmark(module: nn.Module, token: object) -> None:
 
 
 def _over(cls: type[nn.Module], around: Around | None, token: object) -> type[nn.Module]:
-    names: dict[str, Any] = {"__module__": cls.__module__, OF: cls, TOKEN: token, "skipgrad_around": staticmethod(around) if around else None}
+    names: dict[str, Any] = {
+        "__module__": cls.__module__,
+        OF: cls,
+        TOKEN: token,
+        "skipgrad_around": staticmethod(around) if around else None,
+    }
     if around is not None:
         below = cls.forward
 

@@ -31,16 +31,16 @@ class Plan:
         edits: what will be done, in order of execution.
         skipped: what is left alone, with the reason.
         lines: Python to paste into one's own code that does the same.
-        promise: what the edit does to the model's output at once, where the remedy says so.
         bind: makes the `Applied` for a model; resolves paths, changes nothing.
+        promise: what the edit does to the model's output at once, where the remedy says so.
     """
 
     remedy: str
     edits: tuple[Edit, ...]
     skipped: tuple[Left, ...] = ()
     lines: str = ""
-    promise: str = ""
     bind: Callable[[Plan, nn.Module], Applied] = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+    promise: str = ""
 
     @property
     def reached(self) -> tuple[str, ...]:
@@ -62,7 +62,8 @@ class Plan:
         return applied
 
     def __str__(self) -> str:
-        lines = [f"{self.remedy}: {len(self.edits)} edit{'s' if len(self.edits) != 1 else ''}{f' ({self.promise})' if self.promise else ''}"]
+        head = f"{self.remedy}: {len(self.edits)} edit{'s' if len(self.edits) != 1 else ''}"
+        lines = [f"{head} ({self.promise})" if self.promise else head]
         return "\n".join(lines + [f"  {e}" for e in self.edits] + [f"  {s}" for s in self.skipped])
 
 

@@ -58,7 +58,7 @@ class PreNorm(Retrofit):
 
 
 def _front(found: Found, calls: Calls, skip: Skip, match: Match, norm: str) -> list[Spot] | str:
-    """The uses of x on the branch, as arguments of calls in a module that holds them all; or why they are not reached."""
+    """The uses of x on the branch, as arguments of calls in a module that holds them all; or why there are none."""
     nodes = found.graph.nodes
     if calls.runs(norm) > 1:
         return f"its norm {norm} is used by several skips"

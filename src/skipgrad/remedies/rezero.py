@@ -28,7 +28,9 @@ class ReZero(Retrofit):
 
     def design(self, graph: SkipGraph) -> Design:
         found, left = spots(self.name, graph, short_add)
-        return Design(tuple((s, ("Scale", {"start": self.start})) for s in found), left=tuple(left), same=self.start == 1)
+        return Design(
+            tuple((s, ("Scale", {"start": self.start})) for s in found), left=tuple(left), same=self.start == 1
+        )
 
     def form(self, design: Design) -> tuple[str, str]:
         return "x + F(x)", "x + α·F(x)"

@@ -11,8 +11,8 @@ from skipgrad.core.skips import Skip
 from skipgrad.remedies.records import Left
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
-from skipgrad.remedies.retrofit.places import Spot
 from skipgrad.remedies.retrofit.design import Design, Make
+from skipgrad.remedies.retrofit.places import Spot
 
 
 class ScaleLong(Retrofit):
@@ -24,7 +24,8 @@ class ScaleLong(Retrofit):
     Args:
         kappa: κ, in (0, 1]: 0.5 to 0.95 in the paper. 1 leaves the output as it was.
         factor: the same factor for every long skip in place of κ^(i−1): 2**-0.5, or 0 to switch long skips off.
-        learned: a factor for each sample and channel, learned from the skip itself (the paper's LS), 1 at the start.
+        learned: a factor for each sample and channel, learned from the skip itself (the paper's LS), 1 at the
+            start. The shortcut is then a gate, and `find` lists no skip there any more.
     """
 
     name: ClassVar[str] = "scalelong"
@@ -32,9 +33,16 @@ class ScaleLong(Retrofit):
 
     def __init__(self, kappa: float = 0.7, factor: float | None = None, learned: bool = False) -> None:
         if not 0 < kappa <= 1:
-            raise BadInput("setting up scalelong", where="kappa", received=str(kappa), todo="give one in (0, 1]; factor=0 switches long skips off")
+            raise BadInput(
+                "setting up scalelong",
+                where="kappa",
+                received=str(kappa),
+                todo="give one in (0, 1]; factor=0 switches long skips off",
+            )
         if factor is not None and not math.isfinite(factor):
-            raise BadInput("setting up scalelong", where="factor", received=str(factor), todo="give a number such as 2**-0.5")
+            raise BadInput(
+                "setting up scalelong", where="factor", received=str(factor), todo="give a number such as 2**-0.5"
+            )
         self.kappa, self.factor, self.learned = float(kappa), factor, learned
 
     def design(self, graph: SkipGraph) -> Design:

@@ -8,8 +8,8 @@ from skipgrad.core.graph import SkipGraph
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
 from skipgrad.remedies.retrofit.branches import branches_of
-from skipgrad.remedies.retrofit.places import traced
 from skipgrad.remedies.retrofit.design import Design, short_add
+from skipgrad.remedies.retrofit.places import traced
 
 
 class SkipInit(Retrofit):

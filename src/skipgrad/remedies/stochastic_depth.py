@@ -31,7 +31,10 @@ class StochasticDepth(Retrofit):
     def __init__(self, survival_prob: float = 0.9, per_sample: bool = True, linear: bool = True) -> None:
         if not 0 < survival_prob <= 1:
             raise BadInput(
-                "setting up stochastic-depth", where="survival_prob", received=str(survival_prob), todo="give one in (0, 1]"
+                "setting up stochastic-depth",
+                where="survival_prob",
+                received=str(survival_prob),
+                todo="give one in (0, 1]",
             )
         self.survival_prob, self.per_sample, self.linear = float(survival_prob), per_sample, linear
 

@@ -17,8 +17,13 @@ from skipgrad.finder.trace import Node
 
 NORMS = ("batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm")
 # Queries and keys, by the names the libraries give them: what they make are weights of a mean, not values.
-_ASKS = frozenset("q k query key q_proj k_proj q_lin k_lin to_q to_k wq wk q_norm k_norm q_proj_weight k_proj_weight".split())
-_FUSED = frozenset("qkv in_proj_weight query_key_value Wqkv to_qkv qkv_proj".split())
+_ASKS = frozenset(
+    {
+        "q", "k", "query", "key", "q_proj", "k_proj", "q_lin", "k_lin", "to_q", "to_k", "wq", "wk", "q_norm", "k_norm",
+        "q_proj_weight", "k_proj_weight",
+    }
+)  # fmt: skip
+_FUSED = frozenset(["qkv", "in_proj_weight", "query_key_value", "Wqkv", "to_qkv", "qkv_proj"])
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,6 @@ def part_of_values(weight: str) -> Fraction | None:
 
 
 def is_plain_norm(module: nn.Module) -> bool:
-    """Whether a module is a norm of torch's, or a kind of one, and holds nothing else (an activation), so that it can move."""
+    """Whether a module is a norm of torch's, or a kind of one, and holds nothing else, so that it can move."""
     kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
     return isinstance(module, kinds) and not any(True for _ in module.children())

@@ -1,4 +1,4 @@
-"""What every retrofit in force does alike: small modules held by the net's own, marks, the optimizer, and all of it undone."""
+"""What every retrofit in force does alike: small modules, marks, the optimizer, and the undoing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class Grafted(Applied):
         doing = f"applying {plan.remedy}"
         if is_sharded(self.model):
             raise RemedyRefused(
-                doing, received="a model whose weights are sharded", todo="apply it first, then shard (fully_shard) the model"
+                doing,
+                received="a model whose weights are sharded",
+                todo="apply it first, then shard (fully_shard) the model",
             )
         if any("DataParallel" in w for w in self.wrappers):
             raise RemedyRefused(
@@ -51,7 +53,7 @@ class Grafted(Applied):
         self._joined: list[tuple[torch.optim.Optimizer, dict[str, Any]]] = []
 
     def _hold(self, owner: nn.Module, path: str, held: nn.Module, suffix: str = "") -> None:
-        """Registers small modules in the one that they work for (a container may run all that it holds: in the root)."""
+        """Registers small modules in the one they work for; in the root for a container, which may run all it holds."""
         near = next((p for m in (owner, self.model) for p in m.parameters() if p.is_floating_point()), None)
         if near is not None:
             held.to(near.device, near.dtype)
@@ -110,7 +112,10 @@ class Grafted(Applied):
 
     def _run(self, evidence: Evidence) -> list[torch.Tensor]:
         """What the model returns in evaluation mode; the model is left as it was."""
-        with kept(self.model, training=dict.fromkeys((n for n, _ in self.model.named_modules()), False)), torch.no_grad():
+        with (
+            kept(self.model, training=dict.fromkeys((n for n, _ in self.model.named_modules()), False)),
+            torch.no_grad(),
+        ):
             return [t.clone() for t in tensors_in(evidence.run(self.model))]
 
 

@@ -77,9 +77,11 @@ import copy
 
 for path, last in {norms!r}:
     norm = model.get_submodule(path)
+    final = []
     if last:
-        model.final_norm = copy.deepcopy(norm)
-        model.final_norm.__dict__.pop("forward", None)
-        model.final_norm.reset_parameters()
-    norm.forward = lambda x, _final=[model.final_norm] if last else []: _final[0](x) if _final else x
+        final.append(copy.deepcopy(norm))
+        final[0].__dict__.pop("forward", None)
+        final[0].reset_parameters()
+        model.final_norm = Edits({{"final": final[0]}})
+    norm.forward = lambda x, _final=final: _final[0](x) if _final else x
 """

@@ -1,4 +1,4 @@
-"""Where a form can be put into a net: the operands of its merges, each known as an argument of a call in a module's forward."""
+"""Where a form can be put into a net: operands of its merges, each an argument of a call in a module's forward."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from skipgrad.core.errors import RemedyRefused
 from skipgrad.core.graph import SkipGraph
-from skipgrad.instrument.wrappers import locate
+from skipgrad.instrument.wrappers import locate, peel, strip_call
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Checked, Edit, Verification
@@ -49,15 +49,22 @@ class Retrofit(Remedy):
             reason = f"none of the {len(graph)} skips can be reached" if len(graph) else "no skip was found"
             raise refusal(self.name, reason, design.left)
         before, after = self.form(design)
-        edits = [Edit(s.place.module, told(s, m), ", ".join(s.skips), before, after) for s, m in design.edits]
+        edits = [Edit(s.place.module or "root", told(s, m), ", ".join(s.skips), before, after) for s, m in design.edits]
         edits += [Edit(v.name, str(v), factor=v.factor) for v in design.values]
         edits += [Edit(path, "the norm becomes its own scale and shift") for path in design.unnormed]
         edits += [Edit(m.path, "the norm moves to the front of the branch") for m in design.moved]
         promise = SAME if design.same else NEW
-        return Plan(self.name, tuple(edits), design.left, lines_of(design), promise, partial(_bound, design=design))
+        parts = tuple(dict.fromkeys(path.partition(".")[0] for s in graph for b in s.branches for path in b))
+        return Plan(
+            self.name, tuple(edits), design.left, lines_of(design), partial(_bound, design=design, parts=parts), promise
+        )
 
 
-def _bound(plan: Plan, model: nn.Module, design: Design) -> Applied:
+def _bound(plan: Plan, model: nn.Module, design: Design, parts: tuple[str, ...]) -> Applied:
+    own, _ = peel(model)
+    for part in parts:
+        if not hasattr(own, strip_call(part).partition("[")[0]):  # a merge of the root's own is in any model
+            locate(own, part, f"applying {plan.remedy}")
     return Retrofitted(plan, model, design)
 
 
@@ -142,7 +149,7 @@ class Retrofitted(Grafted):
         self._saved.clear()
 
     def _verify(self, evidence: Evidence) -> Verification:
-        """Checks that every planned operand passed through its module, and, where promised, that the output is the same.
+        """Checks that every planned operand passed through its module and, where promised, that the output is the same.
 
         Needs inputs of the model; verify before training, as a scale that has moved changes the output.
         """

@@ -1,4 +1,6 @@
-"""Passes chosen arguments of chosen calls in a module's forward through small modules. Needs torch alone: it is pasted."""
+"""Passes arguments of calls in a module's forward through small modules. Needs torch alone: it is pasted."""
+
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -52,7 +54,9 @@ class DropPath(nn.Module):
         if not self.training or self.survival_prob == 1:
             return z
         many = z.shape[0] if self.per_sample else 1
-        kept = torch.empty((many,) + (1,) * (z.dim() - 1), dtype=z.dtype, device=z.device).bernoulli_(self.survival_prob)
+        kept = torch.empty((many,) + (1,) * (z.dim() - 1), dtype=z.dtype, device=z.device).bernoulli_(
+            self.survival_prob
+        )
         return z * (kept / self.survival_prob)
 
 
@@ -87,7 +91,7 @@ class Normed(nn.Module):
 
 
 class Edits(nn.ModuleDict):
-    """The small modules of one edit. Its forward returns what it is given, as an `nn.Sequential` runs all its children."""
+    """The small modules of one edit. Its forward returns what it is given: an `nn.Sequential` runs all its children."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         return x
@@ -97,7 +101,7 @@ class ScaleAndShift(TorchFunctionMode):
     """Around a norm's forward: in place of normalising, its input is scaled and shifted by its own weight and bias."""
 
     # name → (place of the weight, place of the bias, whether channels come first)
-    CALLS = {
+    CALLS: ClassVar = {
         "batch_norm": (3, 4, True),
         "instance_norm": (3, 4, True),
         "group_norm": (2, 3, True),
@@ -170,7 +174,9 @@ class AtCalls(TorchFunctionMode):
         given: list[torch.Tensor] = []
         _collect((args, kwargs), given)
         if max(places) >= len(given):
-            raise RuntimeError(f"skipgrad: {name} in {self.where or 'the model'} has {len(given)} tensors: find the skips again")
+            raise RuntimeError(
+                f"skipgrad: {name} in {self.where or 'the model'} has {len(given)} tensors: find the skips again"
+            )
         new = list(given)
         for position, edit in places.items():
             z = given[position]

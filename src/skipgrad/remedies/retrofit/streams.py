@@ -48,7 +48,10 @@ class Chain:
         given = [*((i, v) for i, v in enumerate(args)), *kwargs.items()]
         given = [(k, v) for k, v in given if isinstance(v, torch.Tensor)]
         if shape is not None:
-            likeness = [sum(a == b for a, b in zip(v.shape, shape)) if v.dim() == len(shape) else -1 for _, v in given]
+            likeness = [
+                sum(a == b for a, b in zip(v.shape, shape, strict=True)) if v.dim() == len(shape) else -1
+                for _, v in given
+            ]
             key, x = given[likeness.index(max(likeness))]
             self.streams = [x] * self.count
         else:
@@ -67,6 +70,6 @@ class Chain:
         out = forward(*args, **kwargs)
         y = out[0] if isinstance(out, tuple) else out
         streams = connection.onward(streams, y - inner)
-        shown = sum(streams) / len(streams)
+        shown = torch.stack(streams).mean(0)
         self.streams, self.shown = ([], None) if last else (streams, shown)
         return (shown, *out[1:]) if isinstance(out, tuple) else shown
