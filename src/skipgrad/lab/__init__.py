@@ -1,7 +1,9 @@
 """Claims about skip connections as experiments, and the table of what each layer's gradient is."""
 
-from skipgrad.lab.claim import Claim, Figure, Progress, Verdict
-from skipgrad.lab.registry import CLAIMS, run_claim
+from skipgrad.lab.claim import Claim, Figure, Progress, Setting, Verdict
+from skipgrad.lab.registry import CLAIMS
+from skipgrad.lab.run import Subject, run_claim
+from skipgrad.lab.store import Store
 from skipgrad.probes.table import GradientRow, GradientTable, Residual, gradient_table
 
 __all__ = [
@@ -12,6 +14,9 @@ __all__ = [
     "GradientTable",
     "Progress",
     "Residual",
+    "Setting",
+    "Store",
+    "Subject",
     "Verdict",
     "gradient_table",
     "run_claim",

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import mean, median, stdev
 from typing import Any, Literal
 
+from skipgrad.lab.picture import Picture
+
 VerdictState = Literal["reproduced", "not reproduced", "not resolvable at this scale"]
+Scale = Literal["two-cores", "gpu"]
+SCALES: tuple[Scale, ...] = ("two-cores", "gpu")
+Topic = Literal["gradient", "training", "structure", "memory", "regularization"]
+
+Values = dict[str, float]
+
+# Student's t for a two-sided interval of 95 % with 1, 2 … degrees of freedom; 1.96 beyond.
+_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+
+
+def quiet(_doing: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one seed of an experiment is to be run.
+
+    Attributes:
+        seed: the seed.
+        quick: the shorter version.
+        scale: ``"two-cores"``, or ``"gpu"`` for the papers' sizes where a claim has them.
+        threads: chooses torch's threads for claims that train; None leaves them alone.
+        say: called with what is being done now.
+    """
+
+    seed: int
+    quick: bool = False
+    scale: Scale = "two-cores"
+    threads: Any = None
+    say: Callable[[str], Any] = quiet
 
 
 @dataclass(frozen=True)
@@ -21,7 +56,36 @@ class Figure:
 
     seed: int
     holds: bool | None
-    values: dict[str, float] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The size of an effect over the seeds.
+
+    Attributes:
+        name: of the figure.
+        mean: over the seeds.
+        low: lower end of the 95 % interval of the mean (Student's t; the seeds are few); equal to mean for one seed.
+        high: upper end.
+    """
+
+    name: str
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, name: str, figures: Sequence[Figure]) -> Effect:
+        """The effect that a figure shows; infinite ends where a seed's figure is not finite."""
+        values = [f.values[name] for f in figures if name in f.values]
+        if not values or not all(map(math.isfinite, values)):
+            middle = median(values) if values else math.nan
+            return cls(name, middle, -math.inf, math.inf)
+        if len(values) == 1:
+            return cls(name, values[0], values[0], values[0])
+        half = (_T[len(values) - 2] if len(values) - 2 < len(_T) else 1.96) * stdev(values) / len(values) ** 0.5
+        return cls(name, mean(values), mean(values) - half, mean(values) + half)
 
 
 @dataclass(frozen=True)
@@ -37,7 +101,10 @@ class Verdict:
         setting: how it was measured, in one line.
         figures: one a seed.
         quick: whether this was the short version of the experiment.
-        seconds: wall time of the whole experiment.
+        seconds: wall time of all seeds together.
+        effect: the size of the effect with its interval; None where a claim names none.
+        scale: at which scale.
+        model: the user's own model it was run on; empty for the claim's own nets.
     """
 
     claim: str
@@ -48,11 +115,14 @@ class Verdict:
     figures: tuple[Figure, ...]
     quick: bool = False
     seconds: float = 0.0
+    effect: Effect | None = None
+    scale: Scale = "two-cores"
+    model: str = ""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an experiment has come: ``done`` of ``total`` parts, and what is being done now."""
+    """How far an experiment has come: ``done`` of ``total`` seeds, and what is being done now."""
 
     claim: str
     done: int
@@ -64,15 +134,6 @@ Tell = Callable[[Progress], Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an experiment hands back: its figures, one sentence about them and how they were got."""
-
-    figures: tuple[Figure, ...]
-    reason: str
-    setting: str
-
-
-@dataclass(frozen=True)
 class Claim:
     """A claim about skip connections, and the experiment that tests it.
 
@@ -80,12 +141,24 @@ class Claim:
         id: as in the table of claims, e.g. ``"D1"``.
         title: a few words.
         statement: the claim in one sentence.
-        anchor: the figures of the literature.
+        anchor: the figures of the literature, with the source.
         criterion: what the experiment asks of every seed.
-        experiment: called with ``quick``, the seeds and a progress callback; with ``threads`` too when it trains.
+        refutes: what would have spoken against it.
+        setting: how it is measured, in one line.
+        one_seed: runs the experiment on one seed and returns its figures.
+        judge: whether figures of one seed meet the criterion; None when they cannot tell. Pure.
+        sentence: what the figures of all seeds say. Pure.
+        picture: what the figures of all seeds look like. Pure.
+        effect: the figure whose size is told with an interval; empty for none.
+        caution: what is wrong or contested in the popular statement.
+        topic: what it is about.
         seeds: those it takes unless told otherwise.
-        duration: about how long the full one takes on one CPU core, as text.
+        duration: about how long one seed takes on one CPU core, as text.
         trains: whether it trains nets, and so chooses its threads.
+        on_model: the experiment on a user's own model and data: called with the workload and the setting. None where
+            it does not apply; `not_on_model` then says why.
+        not_on_model: why the claim is not asked of a model of the user's own.
+        protocol: raised when the experiment changes, so that older results are not mixed with new ones.
     """
 
     id: str
@@ -93,10 +166,44 @@ class Claim:
     statement: str
     anchor: str
     criterion: str
-    experiment: Callable[..., Outcome]
+    refutes: str
+    setting: str
+    one_seed: Callable[[Setting], Values]
+    judge: Callable[[Values], bool | None]
+    sentence: Callable[[Sequence[Figure]], str]
+    picture: Callable[[Sequence[Figure]], Picture]
+    effect: str = ""
+    caution: str = ""
+    topic: Topic = "training"
     seeds: tuple[int, ...] = (0, 1, 2)
     duration: str = "seconds"
     trains: bool = False
+    on_model: Callable[[Any, Setting], Values] | None = None
+    on_model_sentence: Callable[[Sequence[Figure]], str] | None = None
+    not_on_model: str = ""
+    protocol: int = 1
+
+    def judged(self, seed: int, values: Mapping[str, float]) -> Figure:
+        """What one seed showed, by its figures alone."""
+        return Figure(seed, self.judge(dict(values)), dict(values))
+
+    def verdict(
+        self, by_seed: Mapping[int, Values], *, quick: bool = False, scale: Scale = "two-cores", seconds: float = 0.0
+    ) -> Verdict:
+        """The verdict from stored figures: nothing is run."""
+        figures = tuple(self.judged(seed, values) for seed, values in sorted(by_seed.items()))
+        return Verdict(
+            self.id,
+            state_of(figures),
+            self.sentence(figures),
+            self.criterion,
+            self.setting,
+            figures,
+            quick,
+            seconds,
+            Effect.of(self.effect, figures) if self.effect else None,
+            scale,
+        )
 
 
 def state_of(figures: Sequence[Figure]) -> VerdictState:
@@ -107,3 +214,13 @@ def state_of(figures: Sequence[Figure]) -> VerdictState:
     if False not in answers:
         return "not resolvable at this scale"
     return "not reproduced"
+
+
+def over(figures: Sequence[Figure], name: str) -> list[float]:
+    """One figure's values over the seeds."""
+    return [f.values[name] for f in figures if name in f.values]
+
+
+def middle(figures: Sequence[Figure], name: str) -> float:
+    """The median of a figure over the seeds."""
+    return median(over(figures, name))
