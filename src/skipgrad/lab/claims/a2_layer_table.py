@@ -88,7 +88,7 @@ def in_a_net(seed: int) -> dict[str, float]:
     """How wrong the popular formula is in a net in training: at each batch norm by itself, and after all of them."""
     with kept_random(torch.device("cpu")):
         seed_all(seed)
-        model = resolve_model(NET, {"norm": "batch", "width": 8}).construct().double().train()
+        model = resolve_model(NET, {"norm": "batch", "width": 8}).build().double().train()
         x, y = torch.randn(IMAGES, dtype=torch.float64), torch.randint(10, IMAGES[:1])
     popular = frozen(model)
     seen: dict[str, tuple[Tensor, Tensor]] = {}
