@@ -47,10 +47,9 @@ def data() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x[TEST:], y[TEST:], x[:TEST], y[:TEST]
 
 
-def shares_by_age(model: nn.Module, x: Tensor, y: Tensor) -> dict[int, float]:
-    """The mean share of a layer's gradient that goes to each source, by how many layers ago that was made.
-
-    A source that is no newer than the block's first is counted with the rest of the block's input, as the oldest.
+def shares_by_age(model: nn.Module, x: Tensor, y: Tensor) -> tuple[dict[int, float], float]:
+    """The mean share of a layer's gradient that goes to each source, by how many layers ago that was made; and what
+    goes to all sources older than four layers, the mean over layers that have such.
     """
     graph = find(model, x[:2])
     model.train()
@@ -59,14 +58,17 @@ def shares_by_age(model: nn.Module, x: Tensor, y: Tensor) -> dict[int, float]:
     model.zero_grad()
     model.eval()
     by_skip: dict[str, list[tuple[int, float]]] = {}
-    for row in ledger.measurements().sources:
+    for row in ledger.sources():
         by_skip.setdefault(row.skip, []).append((row.number, row.share))
     ages: dict[int, list[float]] = {}
+    old: list[float] = []
     for rows in by_skip.values():
         newest = max(n for n, _ in rows)
         for n, share in rows:
             ages.setdefault(newest - n + 1, []).append(share)
-    return {age: mean(s) for age, s in sorted(ages.items())}
+        if newest + 1 > OLD:
+            old.append(sum(share for n, share in rows if newest - n + 1 > OLD))
+    return {age: mean(s) for age, s in sorted(ages.items())}, mean(old)
 
 
 def one_seed(setting: Setting) -> Values:
@@ -84,9 +86,9 @@ def one_seed(setting: Setting) -> Values:
         values[f"{name}: test error %"] = error(model, test_x, test_y)
         values[f"{name}: weights"] = float(weights(model))
         if name == "DenseNet":
-            shares = shares_by_age(model, x[:256], y[:256])
+            shares, old = shares_by_age(model, x[:256], y[:256])
             values |= {f"share at age={age}": share for age, share in shares.items()}
-            values["share of sources older than four layers"] = sum(s for a, s in shares.items() if a > OLD)
+            values["share of sources older than four layers"] = old
     values["DenseNet minus ResNet, points"] = values["DenseNet: test error %"] - values["ResNet: test error %"]
     return values
 
@@ -103,7 +105,7 @@ def sentence(figures: Sequence[Figure]) -> str:
     at = {n: number(middle(figures, n)) for n in figures[0].values}
     return (
         f"Sources older than {OLD} layers get a share of {at['share of sources older than four layers']} of a layer's "
-        f"gradient (a sum of means by age); test error {at['DenseNet: test error %']} % with "
+        f"gradient; test error {at['DenseNet: test error %']} % with "
         f"{at['DenseNet: weights']} weights against {at['ResNet: test error %']} % of a ResNet with "
         f"{at['ResNet: weights']}."
     )

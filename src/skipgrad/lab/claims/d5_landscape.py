@@ -1,0 +1,141 @@
+"""D5: the loss surface of a net with skips is smoother."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from skipgrad.core import Recipe
+from skipgrad.core.units import number
+from skipgrad.instrument.seeding import kept_random, seed_all
+from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
+from skipgrad.lab.claims.d3_lesion import recipe
+from skipgrad.lab.picture import lines
+from skipgrad.lab.registry import CLAIMS
+from skipgrad.lab.trained import digits, error, samples, trained
+from skipgrad.models import Workload
+from skipgrad.probes.landscape import extreme_eigenvalues, filter_normalised, landscape
+from skipgrad.probes.landscape.grid import at
+
+NETS = {"resnet56": "with skips", "plain56": "without"}
+WIDTH, BATCH, EPOCHS, QUICK_EPOCHS, IMAGES = 8, 64, 15, 5, 96
+SLICE, LINE, STEPS = (-0.5, -0.25, 0.0, 0.25, 0.5), 21, 16
+RATIO = 3.0
+
+
+def one_seed(setting: Setting) -> Values:
+    """Along one filter-normalised direction: the loss, and the Hessian's most negative over its largest eigenvalue."""
+    values: Values = {}
+    epochs = QUICK_EPOCHS if setting.quick else EPOCHS
+    for net, name in NETS.items():
+        setting.say(f"training {net}")
+        workload = digits(f"skipgrad:{net}", {"norm": "batch", "width": WIDTH}, BATCH)
+        model, _ = trained(workload, recipe(setting.seed, epochs), setting)
+        x, y = samples(workload, IMAGES)
+        values[f"error {name} %"] = error(model, x, y)
+        direction = filter_normalised(model, 1000 + setting.seed)
+        setting.say(f"a line of the loss, {net}")
+        found = landscape(
+            model, lambda run, x=x, y=y: F.cross_entropy(run(x), y), direction, xs=np.linspace(-1, 1, LINE)
+        )
+        values |= {f"loss {name} at={a:g}": float(v) for a, v in zip(found.xs, found.losses[0], strict=True)}
+        ratios = []
+        for far in SLICE:
+            setting.say(f"curvature of {net} at {far:g}")
+            with at(model, ((far, direction),)):
+                ends = extreme_eigenvalues(
+                    model, lambda model=model, x=x, y=y: F.cross_entropy(model(x), y), steps=STEPS, tolerance=0.02
+                )
+            ratios.append(abs(min(ends.low, 0.0)) / max(ends.high, 1e-30))
+            values[f"|λmin/λmax| {name} at={far:g}"] = ratios[-1]
+        values[f"median |λmin/λmax| {name}"] = median(ratios)
+    values["ratio of the medians"] = values["median |λmin/λmax| without"] / max(
+        values["median |λmin/λmax| with skips"], 1e-12
+    )
+    return values
+
+
+def judge(values: Values) -> bool:
+    """Less convex without."""
+    return values["ratio of the medians"] >= RATIO
+
+
+def sentence(figures: Sequence[Figure]) -> str:
+    """The medians."""
+    at_ = {n: number(middle(figures, n)) for n in figures[0].values}
+    return (
+        f"Along a slice through the trained nets |λmin/λmax| of the Hessian is {at_['median |λmin/λmax| with skips']} with "
+        f"skips and {at_['median |λmin/λmax| without']} without (medians; error {at_['error with skips %']} % and "
+        f"{at_['error without %']} %)."
+    )
+
+
+def on_model(workload: Workload, setting: Setting) -> Values:
+    """A user's net after a short training: a line of its loss, and its curvature in the middle."""
+    setting.say("training")
+    model, _ = trained(workload, Recipe(60 if setting.quick else 300, workload.batch_size, seed=setting.seed), setting)
+    batch = next(workload.batches(setting.seed + 1))
+    direction = filter_normalised(model, 1000 + setting.seed)
+    setting.say("a line of the loss")
+    found = landscape(
+        model,
+        lambda run: workload.loss(run(*batch.args, **batch.kwargs), batch),
+        direction,
+        xs=np.linspace(-1, 1, LINE),
+    )
+    setting.say("curvature")
+
+    def loss() -> torch.Tensor:
+        return workload.loss(model(*batch.args, **batch.kwargs), batch)
+
+    with kept_random(torch.device("cpu")):
+        seed_all(setting.seed)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        ends = extreme_eigenvalues(model, loss, steps=STEPS)
+    line = {f"loss with skips at={a:g}": float(v) for a, v in zip(found.xs, found.losses[0], strict=True)}
+    return line | {"λmin": ends.low, "λmax": ends.high, "residual": ends.residual}
+
+
+def on_model_sentence(figures: Sequence[Figure]) -> str:
+    """The curvature."""
+    return (
+        f"At its weights the Hessian's eigenvalues go from {number(middle(figures, 'λmin'))} to "
+        f"{number(middle(figures, 'λmax'))} (Lanczos, residual {number(middle(figures, 'residual'))})."
+    )
+
+
+CLAIM = Claim(
+    id="D5",
+    title="The loss surface is smoother",
+    statement="Around a trained deep net with skips the loss is nearly convex; without them it is chaotic.",
+    anchor="CIFAR-10, ResNet-56: 5.89 % with shortcuts, 13.31 % without; filter-normalised 51 × 51 grids (Li et al. 2018)",
+    criterion=f"median over a slice of |λmin/λmax| of the Hessian: without skips ≥ {RATIO:g} × with",
+    refutes="a slice without skips that is as convex",
+    setting=f"56 layers of width {WIDTH} with batch norm on digits, {EPOCHS} epochs as in D1; Hessian on {IMAGES} images at "
+    f"{len(SLICE)} points of a filter-normalised line, Lanczos, evaluation mode",
+    one_seed=one_seed,
+    judge=judge,
+    sentence=sentence,
+    picture=lambda figures: lines(
+        figures,
+        ["loss with skips at=", "loss without at="],
+        "steps along a filter-normalised direction",
+        "loss",
+        log_y=True,
+    ),
+    effect="ratio of the medians",
+    caution="The plain net does not train (D1), so the slices are around nets of very different error, here as in the paper.",
+    topic="structure",
+    duration="two minutes",
+    trains=True,
+    on_model=on_model,
+    on_model_sentence=on_model_sentence,
+)
+CLAIMS.register(CLAIM.id, CLAIM)
