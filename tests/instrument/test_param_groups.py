@@ -66,5 +66,5 @@ def test_a_wrong_decay_is_explained(weight_decay: object) -> None:
 
 
 def test_a_model_without_parameters_is_explained() -> None:
-    with pytest.raises(sg.SkipgradError, match="nothing|no parameter"):
+    with pytest.raises(sg.SkipgradError, match="no parameter"):
         sg.param_groups(nn.ReLU())

@@ -3,6 +3,7 @@
 from skipgrad.blocks.attention import CausalSelfAttention
 from skipgrad.blocks.bottleneck import BottleneckBlock
 from skipgrad.blocks.dense import DenseLayer
+from skipgrad.blocks.forms import FORMS, FormEntry
 from skipgrad.blocks.highway import HighwayLayer
 from skipgrad.blocks.norms import NORMS, norm2d
 from skipgrad.blocks.registry import BLOCKS, BlockEntry
@@ -13,6 +14,7 @@ from skipgrad.blocks.unet import DoubleConv, DownBlock, UpBlock
 
 __all__ = [
     "BLOCKS",
+    "FORMS",
     "NORMS",
     "SHORTCUTS",
     "BasicBlock",
@@ -23,6 +25,7 @@ __all__ = [
     "DoubleConv",
     "DownBlock",
     "FeedForward",
+    "FormEntry",
     "HighwayLayer",
     "PadSlice",
     "PlainBlock",

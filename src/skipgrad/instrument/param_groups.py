@@ -26,12 +26,12 @@ _MATRICES = (
 def param_groups(model: nn.Module, weight_decay: float = 0.01, **options: Any) -> list[dict[str, Any]]:
     """Two groups for an optimizer: matrices with weight decay; scales, norms, biases and mixing weights without.
 
-    Weight decay pulls towards zero. For a matrix in front of a norm that is a change of the rate; for the α of x + αF(x),
-    LayerScale's γ, a norm's gain or the mixing weights of hyper-connections it is a pull towards another net.
+    Weight decay pulls towards zero. For a matrix in front of a norm that is a change of the rate; for the α of x +
+    αF(x), LayerScale's γ, a norm's gain or the mixing weights of hyper-connections it is a pull towards another net.
 
-    Not decayed is a parameter of at most one dimension longer than 1 – unless it is the weight of a Linear, a convolution,
-    an embedding or a recurrent net –, every bias, and what a module names in a method ``no_weight_decay()`` that
-    returns names of its own parameters (timm's convention; skipgrad's forms have it).
+    Not decayed is a parameter of at most one dimension longer than 1 – unless it is the weight of a Linear, a
+    convolution, an embedding or a recurrent net –, every bias, and what a module names in a method
+    ``no_weight_decay()`` that returns names of its own parameters (timm's convention; skipgrad's forms have it).
 
     Args:
         model: whose parameters. Frozen ones are left out; one that is used in two places comes once.
@@ -39,8 +39,8 @@ def param_groups(model: nn.Module, weight_decay: float = 0.01, **options: Any) -
         options: what else the first group is to have (``lr=``); the second gets the same.
 
     Returns:
-        ``[{"params": …, "weight_decay": weight_decay}, {"params": …, "weight_decay": 0.0}]``, each in the model's order;
-        a group that would be empty is left out.
+        ``[{"params": …, "weight_decay": weight_decay}, {"params": …, "weight_decay": 0.0}]``, each in the model's
+        order; a group that would be empty is left out.
 
     Raises:
         BadInput: a negative weight decay, or a model with nothing to train.
@@ -78,7 +78,7 @@ def undecayed(model: nn.Module) -> frozenset[str]:
         prefix = f"{path}." if path else ""
         named = getattr(module, "no_weight_decay", None)
         if callable(named):
-            names |= {prefix + name for name in named()}
+            names |= {prefix + name for name in named()}  # pyright: ignore[reportGeneralTypeIssues]
         for name, parameter in module.named_parameters(recurse=False):
             if "bias" in name or (_thin(parameter) and not isinstance(module, _MATRICES)):
                 names.add(prefix + name)
