@@ -38,12 +38,12 @@ class IndexSkip(nn.Module):
                 received=f"it was given {tuple(pooled.shape)} and returned {tuple(f.shape)}",
                 todo="let inner keep the shape, or use the form 'long-concat'",
             )
-        return F.max_unpool2d(f, indices, [self.kernel_size], output_size=x.shape[-2:])
+        return F.max_unpool2d(f, indices, [self.kernel_size] * 2, output_size=x.shape[-2:])
 
 
 def _initially(m: nn.Module, x: Tensor) -> Tensor:
     pooled, indices = F.max_pool2d(x, 2, return_indices=True)
-    return F.max_unpool2d(m.inner(pooled), indices, [2])  # type: ignore[operator]
+    return F.max_unpool2d(m.inner(pooled), indices, [2, 2])  # type: ignore[operator]
 
 
 FORMS.register(
