@@ -1,7 +1,7 @@
 """The building blocks of the built-in nets, as torch modules."""
 
 from skipgrad.blocks.attention import CausalSelfAttention
-from skipgrad.blocks.bottleneck import BottleneckBlock
+from skipgrad.blocks.bottleneck import BottleneckBlock, PreActBottleneckBlock
 from skipgrad.blocks.dense import DenseLayer
 from skipgrad.blocks.forms import FORMS, FormEntry
 from skipgrad.blocks.highway import HighwayLayer
@@ -30,6 +30,7 @@ __all__ = [
     "PadSlice",
     "PlainBlock",
     "PreActBlock",
+    "PreActBottleneckBlock",
     "TransformerBlock",
     "UpBlock",
     "make_shortcut",
