@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from blocks.saved import saved_bytes
 from skipgrad.blocks.forms import Reversible, ReversibleSequence
 
 
@@ -85,27 +84,11 @@ def test_a_weight_used_in_two_blocks_and_one_that_is_frozen() -> None:
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
-@contextmanager
-def saved() -> Iterator[dict[int, int]]:
-    """Bytes that autograd saves for the backward, by the address of their memory."""
-    held: dict[int, int] = {}
-
-    def keep(t: Tensor) -> Tensor:
-        held[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        yield held
-
-
 def test_what_is_kept_does_not_grow_with_depth() -> None:
     sizes = {}
     for depth in (10, 100):
         net, x = blocks(depth), torch.randn(64, 16)
-        weights = {p.data_ptr() for p in net.parameters()}
-        with saved() as held:
-            net(x)
-        sizes[depth] = sum(n for at, n in held.items() if at not in weights)
+        sizes[depth] = saved_bytes(net, x)
     assert 0 < sizes[10] == sizes[100]
 
 

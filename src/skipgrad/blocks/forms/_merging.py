@@ -44,6 +44,12 @@ def concatenated(form: nn.Module, x: Tensor, f: Tensor, dim: int, name: str = "i
     Raises:
         BadInput: shapes that differ in another dimension.
     """
+    check_join(form, x, f, dim, name)
+    return torch.cat([x, f], dim)
+
+
+def check_join(form: nn.Module, x: Tensor, f: Tensor, dim: int, name: str) -> None:
+    """Raises BadInput where f cannot be concatenated to x along ``dim``."""
     fits = x.dim() == f.dim() and -x.dim() <= dim < x.dim()
     if not fits or any(n != m for k, (n, m) in enumerate(zip(x.shape, f.shape, strict=True)) if k != dim % x.dim()):
         raise BadInput(
@@ -52,7 +58,6 @@ def concatenated(form: nn.Module, x: Tensor, f: Tensor, dim: int, name: str = "i
             received=f"the shortcut has shape {tuple(x.shape)}, the other path returned {tuple(f.shape)}",
             todo="let it come back to the sizes of its input (pad the input to a multiple of its stride), or crop",
         )
-    return torch.cat([x, f], dim)
 
 
 def where(form: nn.Module, name: str) -> str:

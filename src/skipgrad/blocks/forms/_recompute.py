@@ -4,7 +4,7 @@ backward."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -60,7 +60,7 @@ def _back(
     x = y1.detach().requires_grad_()
     mine = {id(p) for p in getattr(block, name).parameters()}
     own = [p for p in params if id(p) in mine]
-    with torch.enable_grad(), draws.again(), _statistics_left_alone(getattr(block, name)):
+    with torch.enable_grad(), draws.again(), statistics_left_alone([getattr(block, name)]):
         f = block.apply_branch(name, x)
     with torch.no_grad():
         before = y2 - f
@@ -107,9 +107,14 @@ class _Around:
 
 
 @contextlib.contextmanager
-def _statistics_left_alone(branch: nn.Module) -> Iterator[None]:
+def statistics_left_alone(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Batch norms do not count a batch a second time."""
-    norms = [m for m in branch.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms = [
+        m
+        for module in modules
+        for m in module.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
+    ]
     tracked = [m for m in norms if m.track_running_stats]
     for m in tracked:
         m.track_running_stats = False

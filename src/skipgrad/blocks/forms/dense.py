@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from skipgrad.blocks.forms._merging import concatenated
+from skipgrad.blocks.forms._dense_memory import applied, split
+from skipgrad.blocks.forms._merging import check_join, concatenated
 from skipgrad.blocks.forms.registry import FEATURES, FORMS, FormEntry, Seen
 
 
@@ -19,16 +20,29 @@ class Dense(nn.Module):
     Args:
         layers: F₁ … F_K; layer k takes all channels so far and returns those it adds.
         dim: the dimension of the channels.
+        memory_efficient: keep for the backward what grows with K, not with K²: a layer is then a ``nn.Sequential`` that
+            starts with norms and activations, which are computed again. A compiled model has torch's own way of
+            choosing what to keep instead.
 
     Raises:
-        BadInput: in the forward, a layer that changes another dimension.
+        BadInput: layers of another form with ``memory_efficient``; in the forward, one that changes another dimension.
     """
 
-    def __init__(self, layers: Iterable[nn.Module], dim: int = 1) -> None:
+    def __init__(self, layers: Iterable[nn.Module], dim: int = 1, *, memory_efficient: bool = False) -> None:
         super().__init__()
-        self.layers, self.dim = nn.ModuleList(layers), dim
+        self.layers, self.dim, self.memory_efficient = nn.ModuleList(layers), dim, memory_efficient
+        if memory_efficient:
+            for k, layer in enumerate(self.layers):
+                split(layer, k)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.memory_efficient and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            parts = [x]
+            for k, layer in enumerate(self.layers):
+                new = applied(layer, k, parts, self.dim)
+                check_join(self, x, new, self.dim, "layers")
+                parts.append(new)
+            return torch.cat(parts, self.dim)
         for layer in self.layers:
             x = concatenated(self, x, layer(x), self.dim, "layers")
         return x
@@ -54,7 +68,9 @@ FORMS.register(
         initially=_initially,
         finds=(Seen("concat", "identity", 1), Seen("concat", "identity", 1)),
         when="Few weights and little data: features are made once and read often.",
-        cost="written plainly, memory that grows with the square of the depth",
+        cost="memory that grows with the square of the depth; with `memory_efficient=True` with the depth, for "
+        "norms and "
+        "activations computed twice",
         outside="torchvision DenseNet",
     ),
 )

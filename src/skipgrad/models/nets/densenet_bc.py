@@ -19,10 +19,17 @@ class DenseNetBC(nn.Module):
         norm: ``"batch"``, ``"group"``, ``"layer"`` or ``"none"``.
         in_channels: channels of the images.
         num_classes: outputs of the head.
+        memory_efficient: see `skipgrad.blocks.forms.Dense`.
     """
 
     def __init__(
-        self, depth: int, growth: int = 12, norm: str = "batch", in_channels: int = 1, num_classes: int = 10
+        self,
+        depth: int,
+        growth: int = 12,
+        norm: str = "batch",
+        in_channels: int = 1,
+        num_classes: int = 10,
+        memory_efficient: bool = False,
     ) -> None:
         super().__init__()
         channels, bias = 2 * growth, norm == "none"
@@ -33,7 +40,7 @@ class DenseNetBC(nn.Module):
             for _ in range((depth - 4) // 6):
                 layers.append(_layer(channels, growth, norm))
                 channels += growth
-            self.blocks.append(Dense(layers))
+            self.blocks.append(Dense(layers, memory_efficient=memory_efficient))
             if index < 2:
                 halve = [norm2d(norm, channels), nn.ReLU(), nn.Conv2d(channels, channels // 2, 1, bias=bias)]
                 self.blocks.append(nn.Sequential(*halve, nn.AvgPool2d(2)))
