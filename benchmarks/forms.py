@@ -24,10 +24,10 @@ MARK = "<!-- written by benchmarks/forms.py -->\n\n"
 
 INDEX = """# Forms of skip connection
 
-Every form is a module of `skipgrad.blocks.forms` that wraps any branch, reads like its formula and nests. One conformity
-suite holds each to its entry: `find` answers exactly what the page says, S and B are those of autograd in float64, the
-function at the start is the one stated, bit for bit; eager and compiled agree; it runs under autocast and checkpointing
-and stays finite in bfloat16.
+Every form is a module of `skipgrad.blocks.forms` that wraps any branch, reads like its formula and nests. One
+conformity suite holds each to its entry: `find` answers exactly what the page says, S and B are those of autograd in
+float64, the function at the start is the one stated, bit for bit; eager and compiled agree; it runs under autocast and
+checkpointing and stays finite in bfloat16.
 
     from torch import nn
     from skipgrad.blocks.forms import FORMS, LayerScale, LongSkip
@@ -63,8 +63,8 @@ def index() -> str:
         rows.append(f"| [{name}]({name}.md) | `{entry.formula}` | {entry.start} | {outside} | {whole} |\n")
     without = [name for name, entry in ours() if not entry.outside]
     tail = (
-        "\n“Held against” names implementations elsewhere whose output the tests compare with, their weights copied over.\n"
-        f"There is none installed for {', '.join(without)}.\n"
+        "\n“Held against” names implementations elsewhere whose output the tests compare with, their weights copied\n"
+        f"over. There is none installed for {', '.join(without)}.\n"
     )
     return MARK + INDEX + "".join(rows) + tail
 

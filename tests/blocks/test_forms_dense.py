@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blocks.saved import saved_bytes
+from blocks.saved import live_bytes, saved_bytes
 from skipgrad.blocks.forms import Dense
 from skipgrad.core import BadInput
 
@@ -59,13 +59,14 @@ def test_a_graph_can_be_gone_through_twice_and_a_change_in_place_is_noticed() ->
         out.backward()
 
 
-def test_what_is_kept_grows_with_the_depth() -> None:
+@pytest.mark.parametrize("count", [saved_bytes, live_bytes])
+def test_what_is_kept_grows_with_the_depth(count) -> None:  # type: ignore[no-untyped-def]
     depths = (12, 24, 48)
     kept = {lean: [] for lean in (False, True)}
     for lean, sizes in kept.items():
         for depth in depths:
             x = torch.randn(2, 8, 16, 16)
-            sizes.append(saved_bytes(Dense(layers(depth), memory_efficient=lean), x))
+            sizes.append(count(Dense(layers(depth), memory_efficient=lean), x))
     slopes = {lean: math.log(sizes[2] / sizes[0]) / math.log(4) for lean, sizes in kept.items()}
     assert slopes[True] <= 1.15
     assert slopes[False] > 1.4

@@ -18,8 +18,8 @@ from skipgrad.blocks.forms._recompute import statistics_left_alone
 from skipgrad.core import BadInput
 
 _CHEAP = (
-    nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Identity, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh,
-    nn.Sigmoid, nn.LeakyReLU, nn.Hardswish, nn.Mish,
+    nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Identity, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU,
+    nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.Hardswish, nn.Mish,
 )  # fmt: skip
 
 
@@ -69,10 +69,13 @@ class _Again:
     def hooks(self, i: int, x: Tensor, *, head: bool) -> Any:
         """Within it, a saved tensor that is value i (or, in the head, value i + 1) is kept as a handle."""
 
+        # Autograd keeps the function as long as what it packed: it must not hold x itself.
+        shape, place = x.shape, x.data_ptr()
+
         def pack(t: Tensor) -> Any:
-            if t.shape != x.shape or not t.is_floating_point():
+            if t.shape != shape or not t.is_floating_point():
                 return t
-            if t.data_ptr() == x.data_ptr():
+            if t.data_ptr() == place:
                 at = i
             elif head:
                 at = i + 1

@@ -30,9 +30,9 @@ class Reversed(torch.autograd.Function):
         ctx.around = _Around(x1.device)
         ctx.draws = []
         for block in blocks:
-            ctx.draws.append(_Draws(x1.device))
+            ctx.draws.append(_Draws(x1.device, ctx.draws))
             x1 = x1 + block.apply_branch("f", x2)
-            ctx.draws.append(_Draws(x1.device))
+            ctx.draws.append(_Draws(x1.device, ctx.draws))
             x2 = x2 + block.apply_branch("g", x1)
         ctx.save_for_backward(x1.detach(), x2.detach())
         return x1, x2
@@ -74,12 +74,19 @@ def _back(
 
 
 class _Draws:
-    """The state of the random generators at one moment, to draw the same again."""
+    """The state of the random generators at one moment, to draw the same again.
 
-    def __init__(self, device: torch.device) -> None:
+    A state has some kilobytes: where nothing was drawn since the moment before, it is that moment's.
+    """
+
+    def __init__(self, device: torch.device, before: list[_Draws]) -> None:
         self.cpu = torch.get_rng_state()
         self.devices, self.states = get_device_states(torch.empty(0, device=device))
         self.kind = device.type
+        if before:
+            self.cpu = _the_same(before[-1].cpu, self.cpu)
+            if before[-1].devices == self.devices:
+                self.states = [_the_same(a, b) for a, b in zip(before[-1].states, self.states, strict=True)]
 
     @contextlib.contextmanager
     def again(self) -> Iterator[None]:
@@ -88,6 +95,11 @@ class _Draws:
             if self.devices:
                 set_device_states(self.devices, self.states, device_type=self.kind)
             yield
+
+
+def _the_same(before: Tensor, now: Tensor) -> Tensor:
+    """The tensor there was before, where the new one is equal to it."""
+    return before if torch.equal(before, now) else now
 
 
 class _Around:
