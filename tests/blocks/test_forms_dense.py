@@ -36,13 +36,13 @@ def group(c: int) -> nn.Module:
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, group, None])
 @pytest.mark.parametrize("act", [nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh])
-def test_the_numbers_are_those_of_the_plain_block_bit_for_bit(norm, act) -> None:  # type: ignore[no-untyped-def]
+def test_the_numbers_are_those_of_the_plain_block(norm, act) -> None:  # type: ignore[no-untyped-def]
     made = layers(4, norm, act)
-    plain, lean = Dense(made), Dense(copy.deepcopy(made), memory_efficient=True)
-    x = torch.randn(3, 8, 6, 6, requires_grad=True)
+    plain, lean = Dense(made).double(), Dense(copy.deepcopy(made), memory_efficient=True).double()
+    x = torch.randn(3, 8, 6, 6, requires_grad=True, dtype=torch.float64)
     assert torch.equal(plain(x), lean(x))
     for a, b in zip(gradients(plain, x), gradients(lean, x), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
     for a, b in zip(plain.state_dict().values(), lean.state_dict().values(), strict=True):
         assert torch.equal(a, b)  # running statistics are counted once
 

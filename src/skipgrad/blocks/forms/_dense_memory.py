@@ -3,7 +3,8 @@ again.
 
 Autograd saves, of norm → activation → convolution on a concatenation, the concatenation and what the activation
 returned, for each layer anew. Here handles stand in their places: the concatenation is made again from its parts,
-which are there anyway, and norm and activation run again on it; convolutions do not.
+which are there anyway, and norm (with the statistics of the forward) and activation run again on it; convolutions do
+not.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipgrad.blocks.forms._recompute import statistics_left_alone
@@ -49,6 +51,7 @@ def applied(layer: nn.Module, k: int, parts: Sequence[Tensor], dim: int) -> Tens
     for i, module in enumerate(head):
         with again.hooks(i, x, head=True):
             x = module(x)
+        again.remember(i, module, x)
     with again.hooks(len(head), x, head=False):
         x = rest[0](x)
     for module in rest[1:]:
@@ -64,6 +67,8 @@ class _Again:
         self.parts, self.dim, self.head = [p.detach() for p in parts], dim, head
         self.versions = [p._version for p in self.parts]
         self.many = self.left = 0
+        self.wanted: set[int] = set()
+        self.statistics: dict[int, tuple[Tensor, Tensor]] = {}
         self.values: list[Tensor] = []
 
     def hooks(self, i: int, x: Tensor, *, head: bool) -> Any:
@@ -83,9 +88,28 @@ class _Again:
                 return t
             self.many += 1
             self.left += 1
+            self.wanted.add(at)
             return _Handle(self, at)
 
         return torch.autograd.graph.saved_tensors_hooks(pack, _unpack)
+
+    def remember(self, i: int, module: nn.Module, out: Tensor) -> None:
+        """Keeps the statistics that a batch norm worked out: computing them is the dear part of running it again."""
+        node: Any = out.grad_fn
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and node is not None:
+            mean, deviation = (getattr(node, f"_saved_result{k}", None) for k in (1, 2))
+            if mean is not None and deviation is not None and mean.dtype == out.dtype and mean.numel() == out.shape[1]:
+                self.statistics[i] = (mean, deviation)
+
+    def _run(self, i: int, module: nn.Module, x: Tensor) -> Tensor:
+        """What module i returned of x."""
+        if i in self.statistics:
+            mean, inverse = self.statistics[i]
+            m: Any = module
+            return F.batch_norm(x, mean, inverse.pow(-2) - m.eps, m.weight, m.bias, False, 0.0, m.eps)
+        if isinstance(module, nn.ReLU) and i > 0 and i not in self.wanted:
+            return x.relu_()  # nobody asks for x
+        return module(x)
 
     def get(self, i: int) -> Tensor:
         """Value i; all are computed at the first question, and let go at the last."""
@@ -94,8 +118,8 @@ class _Again:
                 raise RuntimeError("a tensor that a dense block needs for its backward was changed in place")
             with torch.no_grad(), statistics_left_alone(self.head):
                 self.values = [torch.cat(self.parts, self.dim)]
-                for module in self.head:
-                    self.values.append(module(self.values[-1]))
+                for k, module in enumerate(self.head):
+                    self.values.append(self._run(k, module, self.values[-1]))
         value = self.values[i]
         self.left -= 1
         if not self.left:

@@ -42,24 +42,24 @@ class Reversed(torch.autograd.Function):
     def backward(ctx: Any, d1: Tensor, d2: Tensor) -> tuple[Any, ...]:
         y1, y2 = ctx.saved_tensors
         given: dict[int, Tensor] = {}
+        asked = {id(p) for p in ctx.params}
         draws = list(ctx.draws)
         with ctx.around.again():
             for block in reversed(ctx.blocks):
                 for name in ("g", "f"):
                     # y2 = x2 + G(y1): from y1 and y2 to x2, and then with the halves' parts swapped for F.
-                    y2, d1 = _back(block, name, y1, y2, d1, d2, draws.pop(), ctx.params, given)
+                    y2, d1 = _back(block, name, y1, y2, d1, d2, draws.pop(), asked, given)
                     y1, y2, d1, d2 = y2, y1, d2, d1
         return None, d1, d2, *(given.get(id(p)) for p in ctx.params)
 
 
 def _back(
     block: Block, name: str, y1: Tensor, y2: Tensor, d1: Tensor, d2: Tensor, draws: _Draws,
-    params: Sequence[Tensor], given: dict[int, Tensor],
+    asked: set[int], given: dict[int, Tensor],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """One branch run again, and back: (y2 without it, the gradient of y1 with what comes through it)."""
     x = y1.detach().requires_grad_()
-    mine = {id(p) for p in getattr(block, name).parameters()}
-    own = [p for p in params if id(p) in mine]
+    own = [p for p in getattr(block, name).parameters() if id(p) in asked]
     with torch.enable_grad(), draws.again(), statistics_left_alone([getattr(block, name)]):
         f = block.apply_branch(name, x)
     with torch.no_grad():
