@@ -57,11 +57,11 @@ brackets. All of it, with what the noise was, is in `benchmarks/results/2026-11-
 | mHC, n = 4, dynamic | plain residual | 3.09 × (2.60 – 3.56) |
 | reversible, 10 blocks of convolutions | the same, plain backward | 1.64 × (1.35 – 1.68) |
 | DenseNet-BC-100, `memory_efficient` | the same, plainly | 1.12 × (1.08 – 1.18) |
-| torchvision's DenseNet of that shape, `memory_efficient` | the same, plainly | 1.22 × (1.14 – 1.36) |
+| torchvision's DenseNet of that shape, `memory_efficient` | ours, plainly | 1.22 × (1.14 – 1.36) |
 
-A goal of 1.5 × for reversible blocks is not shown to be met, nor one of 1.1 × for the dense block. What the forward keeps for the backward:
-of 100 reversible blocks as much as of 10 (1.0 MiB, where the plain backward keeps 20 and 200); of DenseNet-BC from depth 40 to 190 it grows
-with the depth to the power 1.02, plainly 1.63.
+A goal of 1.5 × for reversible blocks is not shown to be met, nor one of 1.1 × for the dense block. What the forward
+keeps for the backward: of 100 reversible blocks as much as of 10 (1.0 MiB, where the plain backward keeps 20 and 200);
+of DenseNet-BC from depth 40 to 190 it grows with the depth to the power 1.02, plainly 1.63.
 """
 
 
