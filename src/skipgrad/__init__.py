@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipgrad._lazy import handed_on
-from skipgrad._version import __version__
+from skipgrad._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from skipgrad.core.errors import SkipgradError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skipgrad.core.spectrum import PathSpectrum
     from skipgrad.diagnosis import diagnose
     from skipgrad.finder import Rules, find
+    from skipgrad.instrument.param_groups import param_groups
     from skipgrad.ledger import Ledger, watch
     from skipgrad.probes.spectrum import path_spectrum
     from skipgrad.remedies import remedy
@@ -33,6 +34,7 @@ _HOMES = {
     "SkipgradError": "skipgrad.core.errors",
     "diagnose": "skipgrad.diagnosis",
     "find": "skipgrad.finder",
+    "param_groups": "skipgrad.instrument.param_groups",
     "path_spectrum": "skipgrad.probes.spectrum",
     "read_run": "skipgrad.store",
     "remedy": "skipgrad.remedies",
@@ -48,9 +50,9 @@ __all__ = [
     "Run",
     "SkipGraph",
     "SkipgradError",
-    "__version__",
     "diagnose",
     "find",
+    "param_groups",
     "path_spectrum",
     "read_run",
     "remedy",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from skipgrad.blocks.forms import FORMS
 from skipgrad.diagnosis import CHECKS
 from skipgrad.lab import CLAIMS
 from skipgrad.models import DATA, LIBRARIES
@@ -54,7 +55,8 @@ def navigation(text: str) -> str:
     checks = [(f"{code} {check.title}", f"checks/{code}.md") for code, check in ours(CHECKS)]
     claims = [(f"{id} {claim.title}", f"lab/{id.lower()}.md") for id, claim in ours(CLAIMS)]
     remedies = [(name, f"remedies/{name}.md") for name in REMEDIES.built_in]
-    for section, pages in (("Checks", checks), ("Remedies", remedies), ("The lab", claims)):
+    forms = [(form.title, f"forms/{name}.md") for name, form in ours(FORMS)]
+    for section, pages in (("Checks", checks), ("Remedies", remedies), ("Forms", forms), ("The lab", claims)):
         text = menu(text, section, pages)
     return text
 
@@ -115,6 +117,7 @@ def test_a_menu_or_index_has_every_entry(
 def test_every_entry_has_its_page() -> None:
     pages = [f"checks/{code}.md" for code, _ in ours(CHECKS)]
     pages += [f"remedies/{name}.md" for name in REMEDIES.built_in]
+    pages += [f"forms/{name}.md" for name in FORMS.built_in]
     pages += [f"lab/{name.lower()}.md" for name in CLAIMS.built_in]
     assert [page for page in pages if not (DOCS / page).is_file()] == []
 

@@ -19,12 +19,19 @@ SMALL = {
     "unet": "unet",
     "preln": "preln2",
     "postln": "postln2",
+    "imagenet_resnet": "imagenet_resnet18",
+    "imagenet_preresnet": "imagenet_preresnet18",
+    "densenetbc": "densenetbc10",
+    "segnet": "segnet",
+    "fpn": "fpn",
+    "revnet": "revnet14",
 }
+ARGS = {"imagenet_resnet": {"width": 8}, "imagenet_preresnet": {"width": 8}, "revnet": {"width": 8}}
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_every_family_trains_a_step_on_its_natural_data(family):
-    work = fit(f"skipgrad:{SMALL[family]}", {}, FAMILIES.get(family).data, batch_size=16)
+    work = fit(f"skipgrad:{SMALL[family]}", ARGS.get(family, {}), FAMILIES.get(family).data, batch_size=16)
     torch.manual_seed(0)
     model = work.build()
     assert model.training
@@ -83,6 +90,8 @@ def test_unet_without_skips_has_as_many_weights():
         ("densenet23", "densenet22 or densenet25"),
         ("plain", "plain20"),
         ("unet5", "no depths"),
+        ("imagenet_resnet42", "imagenet_resnet34 or imagenet_resnet50"),
+        ("revnet40", "revnet38 or revnet50"),
         ("plian56", "plain56"),
         ("", "skipgrad:plain56"),
         ("Résnet", "no built-in model"),

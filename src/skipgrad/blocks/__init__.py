@@ -1,8 +1,9 @@
 """The building blocks of the built-in nets, as torch modules."""
 
 from skipgrad.blocks.attention import CausalSelfAttention
-from skipgrad.blocks.bottleneck import BottleneckBlock
+from skipgrad.blocks.bottleneck import BottleneckBlock, PreActBottleneckBlock
 from skipgrad.blocks.dense import DenseLayer
+from skipgrad.blocks.forms import FORMS, FormEntry
 from skipgrad.blocks.highway import HighwayLayer
 from skipgrad.blocks.norms import NORMS, norm2d
 from skipgrad.blocks.registry import BLOCKS, BlockEntry
@@ -13,6 +14,7 @@ from skipgrad.blocks.unet import DoubleConv, DownBlock, UpBlock
 
 __all__ = [
     "BLOCKS",
+    "FORMS",
     "NORMS",
     "SHORTCUTS",
     "BasicBlock",
@@ -23,10 +25,12 @@ __all__ = [
     "DoubleConv",
     "DownBlock",
     "FeedForward",
+    "FormEntry",
     "HighwayLayer",
     "PadSlice",
     "PlainBlock",
     "PreActBlock",
+    "PreActBottleneckBlock",
     "TransformerBlock",
     "UpBlock",
     "make_shortcut",

@@ -31,9 +31,19 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def values(self, x: Tensor) -> Tensor:
+        """The values of each position, (N, T, D): what a value residual mixes."""
+        d = x.shape[-1]
+        return F.linear(x, self.qkv.weight[2 * d :], self.qkv.bias[2 * d :])
+
+    def forward(self, x: Tensor, values: Tensor | None = None) -> Tensor:
         n, t, d = x.shape
-        q, k, v = self.qkv(x).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        if values is None:
+            q, k, v = self.qkv(x).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            both = F.linear(x, self.qkv.weight[: 2 * d], self.qkv.bias[: 2 * d])
+            q, k = both.view(n, t, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+            v = values.view(n, t, self.heads, d // self.heads).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(mixed.transpose(1, 2).reshape(n, t, d))
 

@@ -47,11 +47,15 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def values(self, x: Tensor) -> Tensor:
+        """The values its attention would take, (N, T, D); see `skipgrad.blocks.forms.ValueResidual`."""
+        return self.attention.values(self.norm1(x) if self.norm_first else x)
+
+    def forward(self, x: Tensor, values: Tensor | None = None) -> Tensor:
         if self.norm_first:
-            x = x + self.attention(self.norm1(x))
+            x = x + self.attention(self.norm1(x), values)
             return x + self.feed_forward(self.norm2(x))
-        x = self.norm1(x + self.attention(x))
+        x = self.norm1(x + self.attention(x, values))
         return self.norm2(x + self.feed_forward(x))
 
 

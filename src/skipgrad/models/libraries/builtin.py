@@ -39,7 +39,7 @@ def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
 def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> Inputs:
     if source.modality == "text":
         return (ids(shape or (1, min(16, source.role("context"))), device, source.role("vocabulary")),), {}
-    size = source.role("size") or _NATURAL_SIZE[source.extra.data]
+    size = source.role("size") or source.extra.size or _NATURAL_SIZE[source.extra.data]
     return (image(shape or (1, source.role("channels"), size, size), device),), {}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skipgrad.blocks import TransformerBlock
 from skipgrad.core import BadInput
+from skipgrad.models.nets._stacks import transformer_stack
 from skipgrad.models.nets.registry import FAMILIES, Family
 
 
@@ -20,16 +20,27 @@ class CharTransformer(nn.Module):
         heads: attention heads.
         vocab: number of tokens.
         context: longest sequence.
+        form: of the skips, a name in `skipgrad.blocks.FORMS`.
+        num_residual_streams: for hyper-connections and mHC.
     """
 
     def __init__(
-        self, depth: int, norm_first: bool, *, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64
+        self,
+        depth: int,
+        norm_first: bool,
+        *,
+        d_model: int = 64,
+        heads: int = 4,
+        vocab: int = 256,
+        context: int = 64,
+        form: str = "residual",
+        num_residual_streams: int = 4,
     ) -> None:
         super().__init__()
         self.context = context
         self.token = nn.Embedding(vocab, d_model)
         self.position = nn.Embedding(context, d_model)
-        self.blocks = nn.Sequential(*[TransformerBlock(d_model, heads, norm_first=norm_first) for _ in range(depth)])
+        self.blocks = transformer_stack(form, depth, norm_first, d_model, heads, num_residual_streams)
         self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
         self.head = nn.Linear(d_model, vocab)
 
@@ -44,14 +55,27 @@ class CharTransformer(nn.Module):
         return self.head(self.norm(self.blocks(self.token(ids) + self.position(positions))))
 
 
-def preln(depth: int, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64) -> CharTransformer:
-    """A Pre-LN character transformer of ``depth`` blocks."""
-    return CharTransformer(depth, True, d_model=d_model, heads=heads, vocab=vocab, context=context)
+def preln(
+    depth: int,
+    d_model: int = 64,
+    heads: int = 4,
+    vocab: int = 256,
+    context: int = 64,
+    form: str = "residual",
+    num_residual_streams: int = 4,
+) -> CharTransformer:
+    """A Pre-LN character transformer of ``depth`` blocks; ``form`` is that of its skips."""
+    return CharTransformer(
+        depth, True, d_model=d_model, heads=heads, vocab=vocab, context=context, form=form,
+        num_residual_streams=num_residual_streams,
+    )  # fmt: skip
 
 
-def postln(depth: int, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64) -> CharTransformer:
-    """A Post-LN character transformer of ``depth`` blocks."""
-    return CharTransformer(depth, False, d_model=d_model, heads=heads, vocab=vocab, context=context)
+def postln(
+    depth: int, d_model: int = 64, heads: int = 4, vocab: int = 256, context: int = 64, form: str = "residual"
+) -> CharTransformer:
+    """A Post-LN character transformer of ``depth`` blocks; ``form`` is that of its skips."""
+    return CharTransformer(depth, False, d_model=d_model, heads=heads, vocab=vocab, context=context, form=form)
 
 
 FAMILIES.register("preln", Family(preln, "text", "text", 1, 1, "any from 1"), rank=7)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from skipgrad.blocks import BasicBlock, PlainBlock, PreActBlock, norm2d
 from skipgrad.core import BadInput
+from skipgrad.models.nets._blocks import blocks_of, norm_for
 from skipgrad.models.nets.registry import FAMILIES, Family
 
 
@@ -88,26 +89,37 @@ def plain(depth: int, width: int = 8, norm: str = "none", in_channels: int = 1, 
 def resnet(
     depth: int,
     width: int = 8,
-    norm: str = "batch",
+    norm: str | None = None,
     in_channels: int = 1,
     num_classes: int = 10,
     shortcut: str = "pad",
+    form: str = "residual",
 ) -> CifarNet:
-    """A residual net; ``shortcut`` is "pad" (option A) or "projection" (option B) where the shape changes."""
-    block = partial(BasicBlock, shortcut=shortcut)
+    """A residual net; ``shortcut`` is "pad" (option A) or "projection" (option B) where the shape changes.
+
+    ``form`` is that of its skips: "residual", "rezero", "skipinit", "layerscale", "stochastic-depth", "fixup" or
+    "nfnet". ``norm`` is "batch" where it is not given, and "none" for the last two.
+    """
+    norm = norm_for(form, norm)
+    residual = form == "residual"
+    block = partial(BasicBlock, shortcut=shortcut) if residual else blocks_of(form, depth, shortcut, preact=False)
     return CifarNet(depth, block, width=width, norm=norm, in_channels=in_channels, num_classes=num_classes)
 
 
 def preresnet(
     depth: int,
     width: int = 8,
-    norm: str = "batch",
+    norm: str | None = None,
     in_channels: int = 1,
     num_classes: int = 10,
     shortcut: str = "pad",
+    form: str = "preact",
 ) -> CifarNet:
-    """A pre-activation residual net (He et al. 2016, arXiv 1603.05027)."""
-    block = partial(PreActBlock, shortcut=shortcut)
+    """A pre-activation residual net (He et al. 2016, arXiv 1603.05027); ``form`` as in `resnet`, "preact" for the
+    plain one."""
+    norm = norm_for(form, norm)
+    plain_skips = form in ("preact", "residual")
+    block = partial(PreActBlock, shortcut=shortcut) if plain_skips else blocks_of(form, depth, shortcut, preact=True)
     kinds: dict[str, Any] = {"width": width, "norm": norm, "in_channels": in_channels, "num_classes": num_classes}
     return CifarNet(depth, block, preact=True, **kinds)
 

@@ -24,6 +24,8 @@ class Family:
         every: depths are ``first``, ``first + every``, …
         formula: the same, for messages.
         typical: some depths that it has, for hints and tests.
+        depths: the depths, where they follow no rule; ``first`` and ``every`` are then not looked at.
+        size: height and width of example images, where it is not that of the data.
     """
 
     make: Callable[..., nn.Module]
@@ -33,6 +35,8 @@ class Family:
     every: int = 1
     formula: str = ""
     typical: tuple[int, ...] = (4, 12)
+    depths: tuple[int, ...] = ()
+    size: int | None = None
 
 
 FAMILIES: Registry[Family] = Registry("skipgrad model family", Family, home="skipgrad.models.nets")
@@ -70,6 +74,15 @@ def look_up(name: str) -> tuple[Family, int | None]:
             doing, received=f"{match[1]} without a depth", todo=f"add one ({family.formula}), for example {shown}"
         )
     depth = int(match[2])
+    if family.depths:
+        if depth not in family.depths:
+            near = sorted(sorted(family.depths, key=lambda d: abs(d - depth))[:2])
+            raise UnknownName(
+                doing,
+                received=f"depth {depth}; {match[1]} has depths {family.formula}",
+                todo="did you mean " + " or ".join(f"{match[1]}{d}" for d in near) + "?",
+            )
+        return family, depth
     if depth < family.first or depth > _DEEPEST or (depth - family.first) % family.every:
         lower = max(0, (min(depth, _DEEPEST) - family.first) // family.every)
         near = [family.first + family.every * k for k in (lower, lower + 1)]
