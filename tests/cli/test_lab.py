@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from skipgrad.lab import CLAIMS, Claim, Figure, Progress, Verdict
+from skipgrad.lab.picture import dots
 
-CLAIM = Claim("D1", "Deeper is worse", "More layers, more error.", "20 % by 1", "on every seed", lambda *_: None)  # type: ignore[arg-type, return-value]
+CLAIM = Claim(
+    "D1", "Deeper is worse", "More layers, more error.", "20 % by 1", "on every seed", "no gap", "two nets",
+    lambda _setting: {"gap": 0.25}, lambda values: values["gap"] > 0, lambda _figures: "It was 0.25.",
+    lambda figures: dots(figures, ["gap"], "gap"), not_on_model="it has nets of its own",
+)  # fmt: skip
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Replaces the experiments by one that notes what was asked."""
     seen: list[Any] = []
     assert len(CLAIMS)  # filled before it is replaced
+    monkeypatch.chdir(tmp_path)
 
-    def run_claim(id: str, *, quick: bool, tell: Any, threads: Any) -> Verdict:
+    def run_claim(id: str, *, quick: bool, tell: Any, **_: Any) -> Verdict:
         seen.append((id, quick))
         tell(Progress(id, 1, 1, "done"))
         figures = (Figure(0, True, {"gap": 0.25}), Figure(1, None, {"gap": float("nan")}))
@@ -34,6 +41,7 @@ def test_lists_the_claims(cli: Any, ran: list[Any]) -> None:
     done = cli("lab")
     assert (done.status, done.err, ran) == (0, "", [])
     assert "D1     Deeper is worse: More layers, more error." in done.out
+    assert "last verdict" in done.out
 
 
 def test_lists_them_as_json(cli: Any, ran: list[Any]) -> None:
@@ -69,3 +77,36 @@ def test_unknown_claim_before_any_experiment(cli: Any, ran: list[Any]) -> None:
 def test_every_real_claim_can_be_listed(cli: Any) -> None:
     out = cli("lab").out
     assert all(name in out for name in CLAIMS)
+
+
+def test_results_accumulate_in_a_folder_and_the_list_shows_them(
+    cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert len(CLAIMS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(CLAIMS, "_entries", {"D1": CLAIM})
+    assert cli("lab", "D1").status == 0
+    assert len(list((tmp_path / "skipgrad-lab" / "d1").glob("*.json"))) == 3
+    assert "reproduced" in cli("lab").out
+    (told,) = json.loads(cli("lab", "--json").out)["claims"]
+    assert told["verdict"] == "reproduced"
+
+
+def test_writes_a_gallery(cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(CLAIMS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(CLAIMS, "_entries", {"D1": CLAIM})
+    done = cli("lab", "D1", "--gallery", "site")
+    assert done.status == 0
+    index = (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert "Deeper is worse" in index
+    assert "reproduced" in index
+    page = (tmp_path / "site" / "d1.html").read_text("utf-8")
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_one_of_model_and_data_is_not_enough(cli: Any, ran: list[Any]) -> None:
+    done = cli("lab", "D1", "--model", "skipgrad:resnet8")
+    assert (done.status, done.out, ran) == (1, "", [])
+    assert "give both, or neither" in done.err

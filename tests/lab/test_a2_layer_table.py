@@ -44,13 +44,13 @@ def changed(table: GradientTable, kind: str, mode: str, **values: float) -> Grad
 
 def test_the_criterion():
     table = gradient_table(a2.drawn_layers(0))
-    assert a2.judge(0, table, NET).holds
+    assert a2.judge({**a2.errors_of(table), **NET})
     for kind, mode in (("convolution", "both"), ("skip around a layer", "both")):
-        assert not a2.judge(0, changed(table, kind, mode, error=1e-11), NET).holds
+        assert not a2.judge({**a2.errors_of(changed(table, kind, mode, error=1e-11)), **NET})
     for mode in ("training", "evaluation"):
-        assert not a2.judge(0, changed(table, "batch norm", mode, error=1e-11), NET).holds
-    assert not a2.judge(0, changed(table, "batch norm", "evaluation", popular_error=1e-11), NET).holds
-    assert not a2.judge(0, changed(table, "batch norm", "training", popular_error=0.009), NET).holds
+        assert not a2.judge({**a2.errors_of(changed(table, "batch norm", mode, error=1e-11)), **NET})
+    assert not a2.judge({**a2.errors_of(changed(table, "batch norm", "evaluation", popular_error=1e-11)), **NET})
+    assert not a2.judge({**a2.errors_of(changed(table, "batch norm", "training", popular_error=0.009)), **NET})
 
 
 def test_a_formula_without_the_term_through_the_mean_is_caught(monkeypatch):

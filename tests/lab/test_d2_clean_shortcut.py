@@ -12,9 +12,9 @@ def test_the_product_of_the_shortcuts_is_the_power_of_the_scale(scale):
 def test_the_criterion():
     rising = {1.0: 0.05, 0.9: 0.1, 0.7: 0.7, 0.5: 1.6}
     right, wrong = dict.fromkeys(rising, 1e-9), {**dict.fromkeys(rising, 1e-9), 0.7: 1e-5}
-    assert d2.judge(0, right, rising).holds
-    assert not d2.judge(0, wrong, rising).holds
-    assert not d2.judge(0, right, {**rising, 0.9: 0.04}).holds
+    assert d2.judge(d2.values_of(right, rising))
+    assert not d2.judge(d2.values_of(wrong, rising))
+    assert not d2.judge(d2.values_of(right, {**rising, 0.9: 0.04}))
 
 
 def test_the_quick_experiment_reproduces_it():

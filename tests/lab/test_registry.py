@@ -2,7 +2,7 @@ import pytest
 
 from skipgrad.core import BadInput, UnknownName
 from skipgrad.lab import CLAIMS, Figure, run_claim
-from skipgrad.lab.claim import Claim, Outcome, state_of
+from skipgrad.lab.claim import Claim, state_of
 
 
 @pytest.mark.parametrize(
@@ -29,21 +29,6 @@ def test_a_claim_states_what_it_asks_and_has_a_page(name, request):
     assert claim.anchor
     page = request.config.rootpath / "docs" / "lab" / f"{name.lower()}.md"
     assert claim.title in page.read_text(encoding="utf-8")
-
-
-def test_a_run_gives_the_verdict_with_everything_needed_to_repeat_it(monkeypatch):
-    told = []
-
-    def experiment(quick, seeds, tell):
-        tell("half way")
-        return Outcome(tuple(Figure(s, True, {"x": s}) for s in seeds), "It holds.", f"quick={quick}")
-
-    assert "X1" not in CLAIMS
-    monkeypatch.setitem(CLAIMS._entries, "X1", Claim("X1", "t", "s.", "a", "c", experiment))
-    verdict = run_claim("x1", quick=True, seeds=[4, 5], tell=told.append)
-    assert (verdict.claim, verdict.state, verdict.criterion, verdict.quick) == ("X1", "reproduced", "c", True)
-    assert (verdict.setting, [f.seed for f in verdict.figures], told) == ("quick=True", [4, 5], ["half way"])
-    assert run_claim("X1").figures == (Figure(0, True, {"x": 0}), Figure(1, True, {"x": 1}), Figure(2, True, {"x": 2}))
 
 
 def test_an_unknown_claim_or_an_empty_list_of_seeds_is_refused():

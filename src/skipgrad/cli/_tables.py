@@ -132,13 +132,14 @@ def show_cures(cures: Sequence[Cure], console: Console) -> None:
         console.print(Text(f"\nto apply {cures[0].remedy}:\n{indent(cures[0].lines, '    ')}"))
 
 
-def show_claims(claims: Sequence[Claim], console: Console, left_out: Sequence[str] = ()) -> None:
-    """Prints what the lab can test, and what of other packages it does without."""
+def show_claims(claims: Sequence[tuple[Claim, Verdict | None]], console: Console, left_out: Sequence[str] = ()) -> None:
+    """Prints what the lab can test, what it last found, and what of other packages it does without."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("claim", "what it says", "takes"):
+    for name in ("claim", "what it says", "last verdict", "takes a seed"):
         table.add_column(name, no_wrap=name == "claim")
-    for c in claims:
-        table.add_row(*map(Text, (c.id, f"{c.title}: {c.statement}", c.duration)))
+    for c, verdict in claims:
+        last = "–" if verdict is None else f"{verdict.state}{', quick' if verdict.quick else ''}"
+        table.add_row(*map(Text, (c.id, f"{c.title}: {c.statement}", last, c.duration)))
     console.print(table)
     for note in left_out:
         console.print(Text(note))
@@ -153,6 +154,13 @@ def show_verdict(claim: Claim, verdict: Verdict, console: Console) -> None:
     console.print(
         _indented(f"setting: {verdict.setting}{', quick' if verdict.quick else ''}; {seconds(verdict.seconds)}")
     )
+    if verdict.effect is not None:
+        e = verdict.effect
+        console.print(
+            _indented(f"effect: {e.name} {number(e.mean)} [{number(e.low)}, {number(e.high)}] (95 % over seeds)")
+        )
+    if claim.caution:
+        console.print(_indented(f"caution: {claim.caution}"))
     answers = {True: "holds", False: "does not hold", None: "cannot tell"}
     for figure in verdict.figures:
         values = ", ".join(f"{name} {number(value)}" for name, value in figure.values.items())

@@ -3,49 +3,92 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from skipgrad.cli._options import Json, Threads, flag
+from skipgrad.cli._options import Json, ModelArgs, Threads, flag, model_args
 from skipgrad.cli._tables import show_claims, show_verdict
-from skipgrad.cli._terminal import SCHEMA, answer_console, print_json, progress, stdout_is_ours
+from skipgrad.cli._terminal import SCHEMA, answer_console, print_json, progress, say, stdout_is_ours
+from skipgrad.core.errors import BadInput
 
 
 def lab(
     *claim: Annotated[str, Parameter(help="ids of claims, e.g. D1; all are listed when none is given")],
+    all_: Annotated[bool, Parameter(name="--all", negative="", show_default=False, help="every claim")] = False,
     quick: Annotated[bool, flag("the short version of the experiments")] = False,
+    seeds: Annotated[
+        int | None, Parameter(validator=Number(gte=1), help="how many seeds; each claim's own number when not given")
+    ] = None,
+    scale: Annotated[Literal["two-cores", "gpu"], Parameter(help="the size of the experiments")] = "two-cores",
+    model: Annotated[str | None, Parameter(help="ask it of this model in place of the claim's nets")] = None,
+    data: Annotated[str | None, Parameter(help="what that model is trained on")] = None,
+    model_arg: ModelArgs = None,
+    workers: Annotated[int, Parameter(validator=Number(gte=1), help="seeds side by side, one thread each")] = 1,
+    ray: Annotated[str | None, Parameter(help="run seeds on the Ray cluster at this address; local starts one")] = None,
     threads: Threads = "auto",
+    out: Annotated[Path, Parameter(help="folder of the results; what is finished there is not run again")] = Path(
+        "skipgrad-lab"
+    ),
+    gallery: Annotated[Path | None, Parameter(help="write a static site of the results into this folder")] = None,
     json: Json = False,
 ) -> int:
-    """Test claims about skip connections by experiment; list them when none is named."""
+    """Test claims about skip connections by experiment; list them, with their last verdicts, when none is named."""
+    args = model_args(model_arg)
+    if (model is None) != (data is None):
+        raise BadInput("reading --model and --data", received="one of the two", todo="give both, or neither")
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
+    from skipgrad import __version__
     from skipgrad.instrument.threads import Threads as Chooser
-    from skipgrad.lab import CLAIMS, run_claim
+    from skipgrad.lab import CLAIMS, Processes, Ray, Store, Subject, run_claim, write_gallery
 
     console = answer_console()
+    store = Store(out, __version__)
     claims = [CLAIMS.get(name.upper()) for name in claim]  # an unknown one is told before the first experiment
+    if all_:
+        claims = [c for _, c in CLAIMS.items()]
+    if gallery is not None:
+        page = write_gallery(store, gallery)
+        if not claims:
+            print_json({"schema": SCHEMA, "gallery": str(page)}) if json else console.print(f"gallery: {page}")
+            return 0
     if not claims:
-        known = [c for _, c in CLAIMS.items()]
+        known = [(c, store.verdict(c)) for _, c in CLAIMS.items()]
         if json:
             fields = ("id", "title", "statement", "anchor", "criterion", "duration")
-            print_json({"schema": SCHEMA, "claims": [{f: getattr(c, f) for f in fields} for c in known]})
+            told = [{f: getattr(c, f) for f in fields} | {"verdict": v.state if v else None} for c, v in known]
+            print_json({"schema": SCHEMA, "claims": told})
         else:
             show_claims(known, console, CLAIMS.notes)
         return 0
+    subject = Subject(model, data, args) if model is not None and data is not None else None
+    spread = Ray(ray) if ray is not None else Processes(workers) if workers > 1 else None
+    verdicts = []
     with progress() as show, stdout_is_ours(), Chooser(threads) as chooser:
-        verdicts = [
-            run_claim(
-                c.id,
-                quick=quick,
-                tell=lambda p: show(f"claim {p.claim}", p.done, p.total, p.doing),
-                threads=chooser,
+        for c in claims:
+            others = store.others(c)
+            if others:
+                say(f"{c.id}: {len(others)} results of another version are kept in {out} and not counted")
+            verdicts.append(
+                run_claim(
+                    c.id,
+                    quick=quick,
+                    seeds=None if seeds is None else range(seeds),
+                    tell=lambda p: show(f"claim {p.claim}", p.done, p.total, p.doing),
+                    threads=chooser,
+                    store=store,
+                    scale=scale,
+                    subject=subject,
+                    spread=spread,
+                )
             )
-            for c in claims
-        ]
+    if gallery is not None:
+        say(f"gallery: {write_gallery(store, gallery)}")
     if json:
         print_json({"schema": SCHEMA, "verdicts": [asdict(v) for v in verdicts]})
     else:
-        for known, verdict in zip(claims, verdicts, strict=True):
-            show_verdict(known, verdict, console)
+        for known_, verdict in zip(claims, verdicts, strict=True):
+            show_verdict(known_, verdict, console)
     return 0

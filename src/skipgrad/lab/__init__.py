@@ -1,8 +1,10 @@
 """Claims about skip connections as experiments, and the table of what each layer's gradient is."""
 
 from skipgrad.lab.claim import Claim, Figure, Progress, Setting, Verdict
+from skipgrad.lab.gallery import write_gallery
 from skipgrad.lab.registry import CLAIMS
 from skipgrad.lab.run import Subject, run_claim
+from skipgrad.lab.spread import Processes, Ray
 from skipgrad.lab.store import Store
 from skipgrad.probes.table import GradientRow, GradientTable, Residual, gradient_table
 
@@ -12,7 +14,9 @@ __all__ = [
     "Figure",
     "GradientRow",
     "GradientTable",
+    "Processes",
     "Progress",
+    "Ray",
     "Residual",
     "Setting",
     "Store",
@@ -20,4 +24,5 @@ __all__ = [
     "Verdict",
     "gradient_table",
     "run_claim",
+    "write_gallery",
 ]

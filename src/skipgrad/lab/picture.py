@@ -22,8 +22,8 @@ class Picture:
     """A figure of a claim.
 
     Attributes:
-        kind: ``"dots"``: a column of dots for each thing compared, one a seed, with their median; ``"lines"``: a line for
-            each series over a number.
+        kind: ``"dots"``: a column of dots for each thing compared, one a seed, with their median; ``"lines"``: a line
+            for each series over a number.
         points: the marks.
         x: title of the x axis; empty where the things compared say it themselves.
         y: title of the y axis, with the unit.

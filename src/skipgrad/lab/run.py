@@ -60,7 +60,7 @@ def work(job: Job) -> tuple[Values, float]:
     else:
         assert claim.on_model is not None
         s = job.subject
-        values = claim.on_model(fit(s.model, s.args, s.data, batch_size=s.batch_size), job.setting)
+        values = claim.on_model(fit(s.model, dict(s.args), s.data, batch_size=s.batch_size), job.setting)
     return values, time.perf_counter() - start
 
 

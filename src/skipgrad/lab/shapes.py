@@ -80,7 +80,7 @@ class ShapeNet(nn.Module):
             features.append(x)
         for k in reversed(range(len(self.up))):
             x = self.narrow[k](x)
-            x = F.max_unpool2d(x, places[k], 2) if self.join == "indices" else F.interpolate(x, scale_factor=2.0)
+            x = F.max_unpool2d(x, places[k], (2, 2)) if self.join == "indices" else F.interpolate(x, scale_factor=2.0)
             if self.join == "concat":
                 x = torch.cat([x, features[k]], 1)
             elif self.join == "add":

@@ -1,4 +1,4 @@
-"""Jobs side by side: on processes of this machine, or on a Ray cluster. A worker that dies costs its job, not the rest."""
+"""Jobs side by side: on processes of this machine, or on a Ray cluster. A worker that dies costs its job alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Processes(Spread):
         context = multiprocessing.get_context("spawn")
         for attempt in range(AGAIN):
             try:
-                with ProcessPoolExecutor(self.workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                with ProcessPoolExecutor(
+                    self.workers, context, initializer=torch.set_num_threads, initargs=(1,)
+                ) as pool:
                     futures = {pool.submit(work, job): key for key, job in left.items()}
                     for future in as_completed(futures):
                         key = futures[future]
@@ -89,7 +91,7 @@ class Ray(Spread):
                     "reaching a Ray cluster",
                     where=self.address,
                     received=str(error).splitlines()[0],
-                    todo='start one (`ray start --head`), or pass --ray local',
+                    todo="start one (`ray start --head`), or pass --ray local",
                 ) from error
         try:
             remote = ray.remote(max_retries=AGAIN)(work)

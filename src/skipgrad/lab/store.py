@@ -1,4 +1,4 @@
-"""The results of the lab on disk: one small file a claim and seed, written whole, read back and judged anew. No torch."""
+"""The results of the lab on disk: a file a claim and seed, written whole, read back and judged anew. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.files import write_text
-from skipgrad.lab.claim import Claim, Scale, Values
+from skipgrad.lab.claim import Claim, Scale, Values, Verdict
 
 SCHEMA = 1
 FOLDER = "skipgrad-lab"
@@ -75,6 +75,15 @@ class Store:
         wanted = (quick, scale, claim.protocol, model, self.version)
         found = [r for r in self._all(claim.id) if (r.quick, r.scale, r.protocol, r.model, r.version) == wanted]
         return {r.seed: r for r in found}
+
+    def verdict(self, claim: Claim) -> Verdict | None:
+        """The last verdict: of the full version where every seed of the claim's own is there, else of the quick one."""
+        for quick in (False, True):
+            found = self.read(claim, quick=quick)
+            if found and set(claim.seeds) <= set(found):
+                seconds = sum(r.seconds for r in found.values())
+                return claim.verdict({s: r.values for s, r in found.items()}, quick=quick, seconds=seconds)
+        return None
 
     def others(self, claim: Claim) -> list[Result]:
         """Results of the claim that another version or protocol made."""

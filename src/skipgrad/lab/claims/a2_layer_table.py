@@ -187,9 +187,10 @@ CLAIM = Claim(
         bound=BOUND,
     ),
     effect="γ/σ error at its first layer",
-    caution="That the gradient of batch norm is γ/σ·dL/dy is told in many places and holds with frozen statistics only.",
+    caution="That the gradient of batch norm is γ/σ·dL/dy is told in many places and holds with frozen statistics "
+    "only.",
     topic="gradient",
     duration="2 s",
     not_on_model="its table is of single layers: `sg.gradient_table` makes it of yours",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=2)

@@ -1,4 +1,4 @@
-"""A3: a gradient of 1e-15 times a rate of 1e-4 is an update that does nothing: half a unit in the last place decides."""
+"""A3: a gradient of 1e-15 times a rate of 1e-4 is an update that does nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def one_seed(setting: Setting) -> Values:
         for kind, dtype in TYPES.items():
             values[f"{name}: stalled share in {kind}"] = share_stalled(before.to(dtype), -RATE * gradient)
     values["ledger minus truth"] = max(
-        abs(values[f"{n}: stalled share in float32, ledger"] - values[f"{n}: stalled share in float32, weights compared"])
+        abs(
+            values[f"{n}: stalled share in float32, ledger"]
+            - values[f"{n}: stalled share in float32, weights compared"]
+        )
         for n in NETS.values()
     )
     return values
@@ -76,17 +79,21 @@ def sentence(figures: Sequence[Figure]) -> str:
         shares = ", ".join(
             f"{number(100 * middle(figures, f'{name}: stalled share in {kind}'))} % in {kind}" for kind in TYPES
         )
-        told.append(f"{name}: gradient {rms} at the first layer, of whose weights a step of rate {RATE:g} leaves {shares}")
+        told.append(
+            f"{name}: gradient {rms} at the first layer, of whose weights a step of rate {RATE:g} leaves {shares}"
+        )
     return f"{'; '.join(told)} exactly as they were."
 
 
 CLAIM = Claim(
     id="A3",
     title="An update that does nothing",
-    statement="An update below half a unit in the last place of its weight does nothing; where the gradient vanishes, whole "
+    statement="An update below half a unit in the last place of its weight does nothing; where the gradient "
+    "vanishes, whole "
     "layers stall, whatever the number of steps.",
     anchor="a gradient of 1e-15 at a rate of 1e-4 is an update of 1e-19; float32 has 24 bits",
-    criterion=f"first layer of a plain net of 56 layers: ≥ {STALLED:g} of its weights unchanged by a step in float32; of "
+    criterion=f"first layer of a plain net of 56 layers: ≥ {STALLED:g} of its weights unchanged by a step in "
+    "float32; of "
     f"ResNet-56: ≤ {MOVES:g}; the ledger's share equal to that found by comparing the weights",
     refutes="weights of the plain net that move",
     setting=f"nets of width 8 without norms as PyTorch draws them, digits, one step of SGD at {RATE:g}",
@@ -98,10 +105,11 @@ CLAIM = Claim(
         [f"{name}: stalled share in {kind}" for name in NETS.values() for kind in TYPES],
         "share of weights that a step leaves as they are",
     ),
-    caution="The size of the gradient alone does not say it: an adaptive optimizer divides by it, and rounding depends on "
+    caution="The size of the gradient alone does not say it: an adaptive optimizer divides by it, and rounding "
+    "depends on "
     "the weight.",
     topic="gradient",
     duration="2 s",
     not_on_model="the ledger counts it in every watched training: `skipgrad check MODEL`",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=3)

@@ -78,7 +78,8 @@ def sentence(figures: Sequence[Figure]) -> str:
     """The errors."""
     worst = max(f.values["error of a length's norm"] for f in figures)
     return (
-        f"The shares of {BLOCKS + 1} path lengths agree with the sum over all {2**BLOCKS} paths to {number(worst)} and add "
+        f"The shares of {BLOCKS + 1} path lengths agree with the sum over all {2**BLOCKS} paths to {number(worst)} "
+        "and add "
         f"up to autograd's gradient to {number(middle(figures, 'residual of the sum'))}."
     )
 
@@ -86,18 +87,22 @@ def sentence(figures: Sequence[Figure]) -> str:
 CLAIM = Claim(
     id="A5",
     title="The gradient is the sum over all paths",
-    statement="The gradient at a fork is the sum over 2ⁿ paths through or past each branch; its part by path length is a "
+    statement="The gradient at a fork is the sum over 2ⁿ paths through or past each branch; its part by path "
+    "length is a "
     "coefficient of ∏(S + t·J)ᵀg and needs no sampling.",
     anchor="algebra; sampled by Veit et al. 2016",
-    criterion=f"norm of each length, sum of the lengths and whole gradient within {BOUND:g} of brute force and autograd",
+    criterion=f"norm of each length, sum of the lengths and whole gradient within {BOUND:g} of brute force and "
+    "autograd",
     refutes="a length whose share differs",
     setting=f"{BLOCKS} blocks of width {WIDTH}, float64",
     one_seed=one_seed,
     judge=judge,
     sentence=sentence,
-    picture=lambda figures: lines(figures, ["share at length "], "branches on the path", "share of the gradient, signed"),
+    picture=lambda figures: lines(
+        figures, ["share at length "], "branches on the path", "share of the gradient, signed"
+    ),
     topic="gradient",
     duration="2 s",
     not_on_model="D4 does it on yours; brute force has 2ⁿ paths",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=5)

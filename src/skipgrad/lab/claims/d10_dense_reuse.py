@@ -97,7 +97,9 @@ def judge(values: Values) -> bool | None:
     """Old features are used, and the error is no worse; it cannot tell when neither has learned."""
     if min(values["DenseNet: test error %"], values["ResNet: test error %"]) > LEARNED:
         return None
-    return values["share of sources older than four layers"] >= USED and values["DenseNet minus ResNet, points"] <= SLACK
+    return (
+        values["share of sources older than four layers"] >= USED and values["DenseNet minus ResNet, points"] <= SLACK
+    )
 
 
 def sentence(figures: Sequence[Figure]) -> str:
@@ -115,12 +117,15 @@ CLAIM = Claim(
     id="D10",
     title="Dense concatenation reuses features",
     statement="In a DenseNet late layers read early ones' features directly, so that few weights go far.",
-    anchor="CIFAR-10: DenseNet-BC-100 4.51 % at .8 M weights, ResNet-110 6.43 % at 1.7 M; DenseNet-BC-250 3.62 % (Huang et "
+    anchor="CIFAR-10: DenseNet-BC-100 4.51 % at .8 M weights, ResNet-110 6.43 % at 1.7 M; DenseNet-BC-250 3.62 % "
+    "(Huang et "
     "al. 2017)",
-    criterion=f"sources older than {OLD} layers get ≥ {USED:g} of a layer's gradient, and the test error is ≤ a ResNet's of "
+    criterion=f"sources older than {OLD} layers get ≥ {USED:g} of a layer's gradient, and the test error is ≤ a "
+    "ResNet's of "
     f"as many weights + {SLACK:g} points",
     refutes="layers that read only their neighbours, or a ResNet of that size that errs less",
-    setting=f"DenseNet-40 of growth {GROWTH} and ResNet-20 of the width that gives as many weights, digits ({TEST} to test), "
+    setting=f"DenseNet-40 of growth {GROWTH} and ResNet-20 of the width that gives as many weights, digits ({TEST} "
+    "to test), "
     f"{EPOCHS} epochs of {BATCH}, SGD {RATE:g}; gradients by the ledger's sources",
     one_seed=one_seed,
     judge=judge,
@@ -134,4 +139,4 @@ CLAIM = Claim(
     trains=True,
     not_on_model="it compares with a ResNet of equal size: `sg.watch(…, sources=True)` gives the shares of yours",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=110)

@@ -86,7 +86,7 @@ def by_layer(model: NoPosition, ids: Tensor, seed: int) -> tuple[list[float], fl
 
 def one_seed(setting: Setting) -> Values:
     """Both nets trained on text, and probed."""
-    text = DATA.get("text").load("text").gather(range(0, 4000))
+    text = DATA.get("text").load("text").gather(range(4000))
     ids = text[0][:, :CONTEXT].clamp(max=VOCABULARY - 1)
     x, y = ids[:, :-1], ids[:, 1:]
     values: Values = {}
@@ -129,7 +129,7 @@ def sentence(figures: Sequence[Figure]) -> str:
 
 
 def on_model(workload: Workload, setting: Setting) -> Values:
-    """A user's transformer: the probe behind the merge of every skip that keeps (N, T, width), after a short training."""
+    """A user's transformer: the probe behind every merge that is (N, T, width), after a short training."""
     model, _ = trained(workload, Recipe(60 if setting.quick else 300, workload.batch_size, seed=setting.seed), setting)
     batch = next(workload.batches(setting.seed + 1))
     graph = find(model, *batch.args, **batch.kwargs)
@@ -170,11 +170,14 @@ def on_model_sentence(figures: Sequence[Figure]) -> str:
 CLAIM = Claim(
     id="D12",
     title="The skip keeps track of position",
-    statement="A causal transformer without position codes learns where it is, and the skip carries that through the layers.",
+    statement="A causal transformer without position codes learns where it is, and the skip carries that through "
+    "the layers.",
     anchor="causal nets without position codes learn position (Haviv et al. 2022; Kazemnejad et al. 2023)",
-    criterion=f"R² of a linear probe behind the last layer: with skips − without ≥ {KEPT:g}; shuffled labels ≤ {CONTROL:g}",
+    criterion=f"R² of a linear probe behind the last layer: with skips − without ≥ {KEPT:g}; shuffled labels ≤ "
+    f"{CONTROL:g}",
     refutes="a net without skips from which position is read as well",
-    setting=f"{DEPTH} layers of width {WIDTH}, {CONTEXT} characters of Python's standard library, {STEPS} steps of {BATCH}, "
+    setting=f"{DEPTH} layers of width {WIDTH}, {CONTEXT} characters of Python's standard library, {STEPS} steps of "
+    f"{BATCH}, "
     f"Adam {RATE:g}; ridge probe, half of the rows held out",
     one_seed=one_seed,
     judge=judge,
@@ -186,7 +189,8 @@ CLAIM = Claim(
         "R² of the position, held out",
     ),
     effect="R² gained by skips, last layer",
-    caution="The net without skips also learns far less in the same steps (its loss is among the figures): what it loses of "
+    caution="The net without skips also learns far less in the same steps (its loss is among the figures): what it "
+    "loses of "
     "the position layer by layer is seen in the nets as trained, not in two nets that predict equally well.",
     topic="structure",
     duration="half a minute",
@@ -194,4 +198,4 @@ CLAIM = Claim(
     on_model=on_model,
     on_model_sentence=on_model_sentence,
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=112)

@@ -75,7 +75,8 @@ def sentence(figures: Sequence[Figure]) -> str:
     """The errors."""
     told = ", ".join(f"{name} {number(middle(figures, f'{name} error %'))} %" for name in CURES)
     return (
-        f"ResNet-56 without norms: training error {number(middle(figures, 'He init error %'))} % from He initialisation "
+        f"ResNet-56 without norms: training error {number(middle(figures, 'He init error %'))} % from He "
+        "initialisation "
         f"(a trial that diverges counts as chance, {CHANCE:g} %); with a scale on its branches: {told}."
     )
 
@@ -92,13 +93,11 @@ CLAIM = Claim(
     one_seed=one_seed,
     judge=judge,
     sentence=sentence,
-    picture=lambda figures: dots(
-        figures, [f"{n} error %" for n in ("He init", *CURES)], "training error, %"
-    ),  # fmt: skip
+    picture=lambda figures: dots(figures, [f"{n} error %" for n in ("He init", *CURES)], "training error, %"),
     effect="worst cure, error %",
     topic="training",
     duration="one minute",
     trains=True,
     not_on_model="`skipgrad check MODEL --try rezero` asks it of yours",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=113)

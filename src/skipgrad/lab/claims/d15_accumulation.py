@@ -112,7 +112,8 @@ def on_model_sentence(figures: Sequence[Figure]) -> str:
 CLAIM = Claim(
     id="D15",
     title="Accumulation simulates a large batch",
-    statement="Summing gradients over micro-batches gives the large batch's gradient at a part of its memory, where samples "
+    statement="Summing gradients over micro-batches gives the large batch's gradient at a part of its memory, "
+    "where samples "
     "do not see each other.",
     anchor="algebra; batch norm is the exception (Ioffe & Szegedy 2015)",
     criterion=f"relative difference ≤ {EQUAL:g} with group norm, ≥ {APART:g} with batch norm; peak of saved bytes ≤ "
@@ -136,4 +137,4 @@ CLAIM = Claim(
     on_model=on_model,
     on_model_sentence=on_model_sentence,
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=115)

@@ -79,7 +79,7 @@ def one_seed(setting: Setting) -> Values:
 
 
 def judge(values: Values) -> bool:
-    """The scaled net is nearer to the average than half of a subnetwork's distance, and errs about as the average does."""
+    """The scaled net is nearer to the average than a subnetwork is, and errs about as the average does."""
     near = values["distance scaled to average"] <= CLOSE * values["distance of one subnetwork to average"]
     return near and abs(values["scaled weights, error %"] - values["average of subnetworks, error %"]) <= BETTER
 
@@ -88,7 +88,8 @@ def sentence(figures: Sequence[Figure]) -> str:
     """Errors and distances."""
     at = {n: number(middle(figures, n)) for n in figures[0].values}
     return (
-        f"Error {at['scaled weights, error %']} % with scaled weights, {at['average of subnetworks, error %']} % averaged "
+        f"Error {at['scaled weights, error %']} % with scaled weights, {at['average of subnetworks, error %']} % "
+        "averaged "
         f"over {DRAWS} subnetworks, {at['a single subnetwork, error %']} % for one; the scaled net's probabilities are "
         f"{at['distance scaled to average']} from the average (total variation), one subnetwork's "
         f"{at['distance of one subnetwork to average']}."
@@ -122,11 +123,14 @@ def on_model_sentence(figures: Sequence[Figure]) -> str:
 CLAIM = Claim(
     id="D16",
     title="Dropout is about an ensemble",
-    statement="A net trained with dropout, its weights scaled, predicts about what the average of its subnetworks predicts.",
+    statement="A net trained with dropout, its weights scaled, predicts about what the average of its subnetworks "
+    "predicts.",
     anchor="exact for one layer and a geometric mean, close for deep nets (Srivastava et al. 2014)",
-    criterion=f"scaled net within {CLOSE:g} of a subnetwork's distance to the average, and errors within {BETTER:g} point",
+    criterion=f"scaled net within {CLOSE:g} of a subnetwork's distance to the average, and errors within "
+    f"{BETTER:g} point",
     refutes="a scaled net as far from the average as a single subnetwork",
-    setting=f"two hidden layers, dropout {DROP:g}, digits, {STEPS} steps of Adam; {HELD} noisy images, {DRAWS} subnetworks",
+    setting=f"two hidden layers, dropout {DROP:g}, digits, {STEPS} steps of Adam; {HELD} noisy images, {DRAWS} "
+    "subnetworks",
     one_seed=one_seed,
     judge=judge,
     sentence=sentence,
@@ -142,4 +146,4 @@ CLAIM = Claim(
     on_model=on_model,
     on_model_sentence=on_model_sentence,
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=116)

@@ -40,7 +40,9 @@ def one_seed(setting: Setting) -> Values:
     values: Values = {}
     for momentum in MOMENTA:
         for ripple in RIPPLES:
-            values[f"arrived at momentum={momentum:g} ripple={ripple:g}"] = share_arrived(momentum, ripple, setting.seed)
+            values[f"arrived at momentum={momentum:g} ripple={ripple:g}"] = share_arrived(
+                momentum, ripple, setting.seed
+            )
     return values
 
 
@@ -68,10 +70,12 @@ def sentence(figures: Sequence[Figure]) -> str:
 CLAIM = Claim(
     id="D17",
     title="Momentum leaves shallow minima",
-    statement="Gradient descent with momentum rolls over ridges that plain gradient descent stays behind, at the same speed "
+    statement="Gradient descent with momentum rolls over ridges that plain gradient descent stays behind, at the "
+    "same speed "
     "down a steady slope.",
     anchor="Polyak 1964; Sutskever et al. 2013",
-    criterion=f"on a bowl with ripples momentum .9 brings ≥ {MORE:g} more of the starts to the bottom at some height, never "
+    criterion=f"on a bowl with ripples momentum .9 brings ≥ {MORE:g} more of the starts to the bottom at some "
+    "height, never "
     "fewer; without ripples all arrive with and without",
     refutes="as many arrivals without momentum",
     setting=f"{STARTS} starts in [2, 12] on x²/20 + h(1 − cos 2πx)/2π, {STEPS} steps, rate × (1 − momentum)",
@@ -89,4 +93,4 @@ CLAIM = Claim(
     duration="3 s",
     not_on_model="its minima are designed",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=117)

@@ -57,7 +57,9 @@ def one_seed(setting: Setting) -> Values:
 
 def judge(values: Values) -> bool:
     """Twins alike and zeros exact."""
-    stable = values["elastic net: difference of the twins"] <= EQUAL and values["lasso: difference of the twins"] >= APART
+    stable = (
+        values["elastic net: difference of the twins"] <= EQUAL and values["lasso: difference of the twins"] >= APART
+    )
     return stable and values["elastic net: unused weights that are exactly 0"] >= 0.5
 
 
@@ -66,7 +68,8 @@ def sentence(figures: Sequence[Figure]) -> str:
     at = {n: number(middle(figures, n)) for n in figures[0].values}
     zeros = number(100 * middle(figures, "elastic net: unused weights that are exactly 0"))
     return (
-        f"Two equal columns get weights that differ by {at['elastic net: difference of the twins']} under the elastic net "
+        f"Two equal columns get weights that differ by {at['elastic net: difference of the twins']} under the "
+        "elastic net "
         f"and by {at['lasso: difference of the twins']} under the lasso; {zeros} % of the unused weights are exactly 0 "
         "under the elastic net."
     )
@@ -75,13 +78,17 @@ def sentence(figures: Sequence[Figure]) -> str:
 CLAIM = Claim(
     id="D18",
     title="The elastic net is sparse and stable",
-    statement="λ₁|w| + λ₂w² makes weights exactly zero, as |w| does, and gives columns that say the same the same weight, "
+    statement="λ₁|w| + λ₂w² makes weights exactly zero, as |w| does, and gives columns that say the same the same "
+    "weight, "
     "as |w| does not.",
-    anchor="prostate cancer test error: least squares .586, ridge .566, lasso .499, elastic net .381 (Zou & Hastie 2005)",
-    criterion=f"duplicated columns: weights within {EQUAL:g} under the elastic net, ≥ {APART:g} apart under the lasso; at "
+    anchor="prostate cancer test error: least squares .586, ridge .566, lasso .499, elastic net .381 (Zou & Hastie "
+    "2005)",
+    criterion=f"duplicated columns: weights within {EQUAL:g} under the elastic net, ≥ {APART:g} apart under the "
+    "lasso; at "
     "least half of the unused weights exactly 0",
     refutes="twins that differ, or no zeros",
-    setting=f"{ROWS} rows, {COLUMNS} columns of which {USED} are used and one is a copy, λ₁ = {L1:g}, λ₂ = {L2:g}, proximal "
+    setting=f"{ROWS} rows, {COLUMNS} columns of which {USED} are used and one is a copy, λ₁ = {L1:g}, λ₂ = {L2:g}, "
+    "proximal "
     "gradient, float64",
     one_seed=one_seed,
     judge=judge,
@@ -95,4 +102,4 @@ CLAIM = Claim(
     duration="2 s",
     not_on_model="`skipgrad train --set l1=… --set l2=…` applies it to your net's weights",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=118)

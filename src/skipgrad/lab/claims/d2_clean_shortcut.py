@@ -113,7 +113,8 @@ CLAIM = Claim(
     id="D2",
     title="The shortcut must be clean",
     statement="Scaling every shortcut by λ multiplies the gradient that passes n of them by λⁿ, and training suffers.",
-    anchor="ResNet-110 on CIFAR-10: identity 6.61 %, scaled by one half 12.35 %, 1×1 convolution 12.22 %, exclusive gate "
+    anchor="ResNet-110 on CIFAR-10: identity 6.61 %, scaled by one half 12.35 %, 1×1 convolution 12.22 %, "
+    "exclusive gate "
     "8.70 % (He et al. 2016)",
     criterion=f"measured shortcut product = λⁿ to {BOUND:g}, and the training loss rises at each step of λ = "
     f"{', '.join(f'{s:g}' for s in SCALES)}",
@@ -125,10 +126,11 @@ CLAIM = Claim(
     sentence=sentence,
     picture=lambda figures: lines(figures, ["train loss at λ="], "λ, the factor of every shortcut", "training loss"),
     effect="loss at λ=0.5 minus at λ=1",
-    caution="That gates on the shortcut hurt is contested: highway nets train, and results turn on how gates are started.",
+    caution="That gates on the shortcut hurt is contested: highway nets train, and results turn on how gates are "
+    "started.",
     topic="gradient",
     duration="4 s",
     trains=True,
     not_on_model="it scales the shortcuts of a chain of its own: `skipgrad find` lists what is not clean on yours",
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=102)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -67,7 +68,7 @@ def one_seed(setting: Setting) -> Values:
             found = lesions(model, find(model, x[:2]), (x,), error_percent(y), only=paths)
             rises = [e - base for e in found.by_skip.values()]
             values["forwards a lesion"] = found.forwards / len(found.by_skip)
-            pairs = [(a, b) for a, b in zip(paths, paths[1:], strict=False) if a[:6] == b[:6]]
+            pairs = [(a, b) for a, b in pairwise(paths) if a[:6] == b[:6]]
             exchanged = []
             for a, b in pairs:
                 with swapped(model, a, b):
@@ -97,7 +98,8 @@ def sentence(figures: Sequence[Figure]) -> str:
     return (
         f"Dropping one block raises the error of ResNet-56 by "
         f"{number(middle(figures, 'resnet56 rise by dropping a block, points'))} points and that of a plain net of 20 "
-        f"layers by {number(middle(figures, 'plain20 rise by dropping a block, points'))}; exchanging neighbours raises "
+        f"layers by {number(middle(figures, 'plain20 rise by dropping a block, points'))}; exchanging neighbours "
+        "raises "
         f"it by {number(middle(figures, 'resnet56 rise by exchanging neighbours, points'))} (medians over blocks and "
         f"{len(figures)} seeds)."
     )
@@ -139,12 +141,15 @@ CLAIM = Claim(
     id="D3",
     title="Dropping a block hurts little",
     statement="A trained net with skips loses little when single blocks are dropped or exchanged; one without breaks.",
-    anchor="ResNet-110, CIFAR-10: dropping one of 54 blocks leaves the error about as it was, VGG falls to chance (Veit et "
+    anchor="ResNet-110, CIFAR-10: dropping one of 54 blocks leaves the error about as it was, VGG falls to chance "
+    "(Veit et "
     "al. 2016)",
-    criterion=f"dropping one block that keeps the shape: median rise of the error ≤ {LITTLE:g} points in ResNet-56 and ≥ "
+    criterion=f"dropping one block that keeps the shape: median rise of the error ≤ {LITTLE:g} points in ResNet-56 "
+    "and ≥ "
     f"{MUCH:g} in a plain net of 20 layers",
     refutes="a residual net that breaks without a single block, or a plain one that does not",
-    setting=f"digits, width {WIDTH}, batch norm, {EPOCHS} epochs of {BATCH} as in D1; error on {IMAGES} of the training "
+    setting=f"digits, width {WIDTH}, batch norm, {EPOCHS} epochs of {BATCH} as in D1; error on {IMAGES} of the "
+    "training "
     "images",
     one_seed=one_seed,
     judge=judge,
@@ -159,11 +164,12 @@ CLAIM = Claim(
         "rise of the error, points",
     ),
     effect="plain20 rise by dropping a block, points",
-    caution="That a residual net is an ensemble follows from this for dropping single blocks, not for the net as trained.",
+    caution="That a residual net is an ensemble follows from this for dropping single blocks, not for the net as "
+    "trained.",
     topic="structure",
     duration="half a minute",
     trains=True,
     on_model=on_model,
     on_model_sentence=on_model_sentence,
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=103)

@@ -65,8 +65,10 @@ def sentence(figures: Sequence[Figure]) -> str:
     """The lengths."""
     n = int(figures[0].values["branches"])
     return (
-        f"Of {n} branches the gradient's mean path crosses {number(middle(figures, 'mean length at the start'))} at the "
-        f"start and {number(middle(figures, 'mean length trained'))} after training (half of all would be {n / 2:g}); norms "
+        f"Of {n} branches the gradient's mean path crosses {number(middle(figures, 'mean length at the start'))} "
+        "at the "
+        f"start and {number(middle(figures, 'mean length trained'))} after training (half of all would be "
+        f"{n / 2:g}); norms "
         f"summed without their signs say {number(middle(figures, 'mean length trained, norms without signs'))}."
     )
 
@@ -92,7 +94,8 @@ def on_model_sentence(figures: Sequence[Figure]) -> str:
     """The lengths."""
     n = int(figures[0].values["branches"])
     return (
-        f"Of {n} branches the gradient's mean path crosses {number(middle(figures, 'mean length at the start'))} at the "
+        f"Of {n} branches the gradient's mean path crosses {number(middle(figures, 'mean length at the start'))} "
+        "at the "
         f"start and {number(middle(figures, 'mean length trained'))} after training."
     )
 
@@ -100,8 +103,10 @@ def on_model_sentence(figures: Sequence[Figure]) -> str:
 CLAIM = Claim(
     id="D4",
     title="The gradient travels short paths",
-    statement="Of a net's 2ⁿ paths through or past n branches the gradient takes short ones, and training shortens them.",
-    anchor="ResNet-110, CIFAR-10: nearly all gradient from paths of 5 to 17 of 54 blocks, .45 % of all paths (Veit et al. "
+    statement="Of a net's 2ⁿ paths through or past n branches the gradient takes short ones, and training shortens "
+    "them.",
+    anchor="ResNet-110, CIFAR-10: nearly all gradient from paths of 5 to 17 of 54 blocks, .45 % of all paths (Veit "
+    "et al. "
     "2016, from sampled paths)",
     criterion="exact signed mean path length < n/2 at the start and < n/4 after training, the spectrum summing to "
     "autograd's gradient within 1e-8",
@@ -123,4 +128,4 @@ CLAIM = Claim(
     on_model=on_model,
     on_model_sentence=on_model_sentence,
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=104)

@@ -69,7 +69,8 @@ def sentence(figures: Sequence[Figure]) -> str:
     """The medians."""
     at_ = {n: number(middle(figures, n)) for n in figures[0].values}
     return (
-        f"Along a slice through the trained nets |λmin/λmax| of the Hessian is {at_['median |λmin/λmax| with skips']} with "
+        "Along a slice through the trained nets |λmin/λmax| of the Hessian is "
+        f"{at_['median |λmin/λmax| with skips']} with "
         f"skips and {at_['median |λmin/λmax| without']} without (medians; error {at_['error with skips %']} % and "
         f"{at_['error without %']} %)."
     )
@@ -115,10 +116,12 @@ CLAIM = Claim(
     id="D5",
     title="The loss surface is smoother",
     statement="Around a trained deep net with skips the loss is nearly convex; without them it is chaotic.",
-    anchor="CIFAR-10, ResNet-56: 5.89 % with shortcuts, 13.31 % without; filter-normalised 51 × 51 grids (Li et al. 2018)",
+    anchor="CIFAR-10, ResNet-56: 5.89 % with shortcuts, 13.31 % without; filter-normalised 51 × 51 grids (Li et "
+    "al. 2018)",
     criterion=f"median over a slice of |λmin/λmax| of the Hessian: without skips ≥ {RATIO:g} × with",
     refutes="a slice without skips that is as convex",
-    setting=f"56 layers of width {WIDTH} with batch norm on digits, {EPOCHS} epochs as in D1; Hessian on {IMAGES} images at "
+    setting=f"56 layers of width {WIDTH} with batch norm on digits, {EPOCHS} epochs as in D1; Hessian on {IMAGES} "
+    "images at "
     f"{len(SLICE)} points of a filter-normalised line, Lanczos, evaluation mode",
     one_seed=one_seed,
     judge=judge,
@@ -131,11 +134,12 @@ CLAIM = Claim(
         log_y=True,
     ),
     effect="ratio of the medians",
-    caution="The plain net does not train (D1), so the slices are around nets of very different error, here as in the paper.",
+    caution="The plain net does not train (D1), so the slices are around nets of very different error, here as in "
+    "the paper.",
     topic="structure",
     duration="two minutes",
     trains=True,
     on_model=on_model,
     on_model_sentence=on_model_sentence,
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=105)

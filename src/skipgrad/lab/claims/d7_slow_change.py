@@ -81,7 +81,8 @@ def sentence(figures: Sequence[Figure]) -> str:
     """The cosines, and what CKA says of the same."""
     at = {n: number(middle(figures, n)) for n in figures[0].values}
     return (
-        f"A trained ResNet-56 gives back what it takes in with a cosine of {at['resnet56 cosine']} a block, a plain net of "
+        f"A trained ResNet-56 gives back what it takes in with a cosine of {at['resnet56 cosine']} a block, a "
+        "plain net of "
         f"20 layers with {at['plain20 cosine']} (as drawn {at['resnet56 cosine at the start']} and "
         f"{at['plain20 cosine at the start']}); CKA of the same pairs: {at['resnet56 CKA']} and {at['plain20 CKA']}."
     )
@@ -97,7 +98,9 @@ def on_model(workload: Workload, setting: Setting) -> Values:
 
     setting.say("training")
     steps = 60 if setting.quick else 300
-    train_trial(workload, Recipe(steps, workload.batch_size, seed=setting.seed), prepare=prepare, threads=setting.threads)
+    train_trial(
+        workload, Recipe(steps, workload.batch_size, seed=setting.seed), prepare=prepare, threads=setting.threads
+    )
     reading = held[0].now()
     moved = [w.change for w in reading.weights]
     return {
@@ -111,7 +114,8 @@ def on_model(workload: Workload, setting: Setting) -> Values:
 def on_model_sentence(figures: Sequence[Figure]) -> str:
     """The cosine and the weights' way."""
     return (
-        f"Neighbouring merges have a cosine of {number(middle(figures, 'cosine of neighbouring merges'))} after training; a "
+        f"Neighbouring merges have a cosine of {number(middle(figures, 'cosine of neighbouring merges'))} after "
+        "training; a "
         f"layer's weights have moved by {number(100 * middle(figures, 'median change of weights'))} % (median), "
         f"{number(100 * middle(figures, 'largest change of weights'))} % at most."
     )
@@ -141,4 +145,4 @@ CLAIM = Claim(
     on_model=on_model,
     on_model_sentence=on_model_sentence,
 )
-CLAIMS.register(CLAIM.id, CLAIM)
+CLAIMS.register(CLAIM.id, CLAIM, rank=107)

@@ -56,7 +56,9 @@ def extreme_eigenvalues(
 
     def product(v: Tensor) -> Tensor:
         parts = torch.autograd.grad(flat, weights, v, retain_graph=True, allow_unused=True)
-        return torch.cat([(torch.zeros_like(p) if h is None else h).flatten() for p, h in zip(weights, parts, strict=True)])
+        return torch.cat(
+            [(torch.zeros_like(p) if h is None else h).flatten() for p, h in zip(weights, parts, strict=True)]
+        )
 
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(flat.numel(), generator=generator).to(flat)

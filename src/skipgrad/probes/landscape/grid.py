@@ -20,6 +20,7 @@ from skipgrad.instrument.state import kept
 from skipgrad.probes.landscape.directions import Direction, moved
 
 DOING = "measuring a loss landscape"
+LINE = tuple(np.linspace(-1, 1, 25))
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,16 @@ class Landscape:
             np.savez(path, xs=self.xs, ys=self.ys, losses=self.losses)
             return path
         if path.suffix != ".vtk":
-            raise BadInput("saving a landscape", where=str(path), received=path.suffix or "no ending", todo=".npz or .vtk")
-        points = [f"{x:g} {y:g} {z:g}" for y, row in zip(self.ys, self.losses, strict=True) for x, z in zip(self.xs, row, strict=True)]
-        head = f"# vtk DataFile Version 3.0\nloss landscape\nASCII\nDATASET STRUCTURED_GRID\nDIMENSIONS {len(self.xs)} {len(self.ys)} 1\n"
+            raise BadInput(
+                "saving a landscape", where=str(path), received=path.suffix or "no ending", todo=".npz or .vtk"
+            )
+        points = [
+            f"{x:g} {y:g} {z:g}"
+            for y, row in zip(self.ys, self.losses, strict=True)
+            for x, z in zip(self.xs, row, strict=True)
+        ]
+        head = "# vtk DataFile Version 3.0\nloss landscape\nASCII\nDATASET STRUCTURED_GRID\n"
+        head += f"DIMENSIONS {len(self.xs)} {len(self.ys)} 1\n"
         values = "\n".join(f"{v:g}" for v in self.losses.flatten())
         text = f"{head}POINTS {len(points)} float\n" + "\n".join(points)
         text += f"\nPOINT_DATA {len(points)}\nSCALARS loss float 1\nLOOKUP_TABLE default\n{values}\n"
@@ -64,8 +72,8 @@ def landscape(
     first: Direction,
     second: Direction | None = None,
     *,
-    xs: Sequence[float] = tuple(np.linspace(-1, 1, 25)),
-    ys: Sequence[float] | None = None,
+    xs: Sequence[float] | np.ndarray = LINE,
+    ys: Sequence[float] | np.ndarray | None = None,
     resume: str | Path | None = None,
     tell: Callable[[int, int], Any] = lambda _done, _total: None,
 ) -> Landscape:
@@ -84,7 +92,7 @@ def landscape(
     Raises:
         BadInput: a kept file of another grid.
     """
-    ups = [0.0] if second is None else list(xs if ys is None else ys)
+    ups = [0.0] if second is None else [float(y) for y in (xs if ys is None else ys)]
     names = [float(x) for x in xs]
     rows = _kept_rows(resume, names, ups)
     weights = {name: p.detach() for name, p in model.named_parameters()}
@@ -99,7 +107,11 @@ def landscape(
                 row.append(float(loss(_runner(model, point))))
             rows.append(row)
             if resume is not None:
-                write_text(resume, json.dumps({"xs": names, "ys": ups, "rows": [[str(v) for v in r] for r in rows]}), doing=DOING)
+                write_text(
+                    resume,
+                    json.dumps({"xs": names, "ys": ups, "rows": [[str(v) for v in r] for r in rows]}),
+                    doing=DOING,
+                )
             tell(k + 1, len(ups))
     return Landscape(np.array(names), np.array(ups), np.array(rows))
 
@@ -131,7 +143,9 @@ def _kept_rows(path: str | Path | None, xs: list[float], ys: list[float]) -> lis
         same = data["xs"] == xs and data["ys"] == ys
         rows = [[float(v) for v in row] for row in data["rows"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(DOING, where=str(path), received=f"a file that is no landscape ({error})", todo="name another file") from error
+        raise BadInput(
+            DOING, where=str(path), received=f"a file that is no landscape ({error})", todo="name another file"
+        ) from error
     if not same:
         raise BadInput(DOING, where=str(path), received="a landscape on another grid", todo="name another file")
     return rows
