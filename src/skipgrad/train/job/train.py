@@ -1,0 +1,253 @@
+"""Training a model for real, in a folder: what was done is never lost, and the same command goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from skipgrad.core import BadInput, ending
+from skipgrad.core.training import TrainingRecipe
+from skipgrad.finder import find
+from skipgrad.instrument.cpus import allowed_cpus
+from skipgrad.instrument.seeding import kept_random
+from skipgrad.instrument.state import kept
+from skipgrad.instrument.threads import Threads, parse
+from skipgrad.models import Workload, fit
+from skipgrad.store import RUN, make_folder
+from skipgrad.train.clock import Clock
+from skipgrad.train.device import device_of
+from skipgrad.train.group import Group
+from skipgrad.train.job.course import Course, Setting
+from skipgrad.train.job.evaluate import figure_of
+from skipgrad.train.job.identity import check_same, identity
+from skipgrad.train.job.options import TrainOptions, TrainResult
+from skipgrad.train.job.record import Record
+from skipgrad.train.job.signals import Wish, wishes
+from skipgrad.train.saving import Checkpoints, Saved, locked
+from skipgrad.train.session import Session
+from skipgrad.train.settle import settle
+
+# stage, steps done, steps in all, what is going on
+Progress = Callable[[str, int, int, str], Any]
+DOING = "training into a folder"
+
+
+def train(options: TrainOptions, progress: Progress | None = None, group: Group | None = None) -> TrainResult:
+    """Trains a model, evaluates it each epoch and keeps its best and last weights in a folder.
+
+    The folder holds ``run.sqlite`` (what ``skipgrad watch`` and ``report`` read), ``checkpoint.safetensors`` and the
+    one before, ``last.safetensors`` and ``best.safetensors``. When the process is killed, the same call goes on from
+    the last checkpoint, and weights, losses and rows become bitwise those of a training that was not (on the same kind
+    of processor, with the same number of threads, which the checkpoint remembers).
+
+    Args:
+        options: what to train.
+        progress: called with (stage, steps done, steps in all, note) as it goes.
+        group: the processes that train together; this one alone when None.
+
+    Returns:
+        What became of it. A loss that is not finite is a training that failed, and no error.
+
+    Raises:
+        SkipgradError: a mistake of the user's; the last checkpoint is intact.
+        KeyboardInterrupt: a second Ctrl-C; the first saves and returns ``"interrupted"``.
+    """
+    with ExitStack() as stack:
+        wish = stack.enter_context(wishes())
+        return _Training(options, progress or (lambda *_: None), group or Group(), wish, stack).run()
+
+
+class _Training:
+    def __init__(self, options: TrainOptions, progress: Progress, group: Group, wish: Wish, stack: ExitStack) -> None:
+        self.options, self.progress, self.group, self.wish, self.stack = options, progress, group, wish, stack
+        self.device = device_of(options.recipe.device)
+        check_split(options.recipe, group.world)
+        parse(options.threads)
+        self.folder = Path(options.out)
+        if group.rank == 0:
+            make_folder(options.out, options.model, options.data)
+            stack.enter_context(locked(self.folder))
+        self.checkpoints = Checkpoints(self.folder)
+
+    def run(self) -> TrainResult:
+        options = self.options
+        saved = self.checkpoints.read()
+        if saved is None:
+            self._check_free()
+        self.progress("fitting model and data", 0, 0, f"{options.model} on {options.data}")
+        work, held, recipe = self._fitted()
+        self.recipe = recipe
+        same = identity(options, recipe, work, self.group)
+        if saved is not None:
+            check_same(saved, same)
+            if saved.about["state"] in ("finished", "stopped early", "failed"):
+                return self._over(saved, work)
+        self._threads(work, saved)
+        with kept_random(self.device):
+            return self._train(work, held, saved, same)
+
+    def _check_free(self) -> None:
+        """Refuses a folder that another job has written to, and going on where there is nothing to go on with."""
+        if self.options.resume:
+            raise BadInput(
+                DOING,
+                where=str(self.folder),
+                received="no checkpoint to go on with",
+                todo="leave --resume out to begin anew, or check the path",
+            )
+        if self.group.rank == 0:
+            Record.check_free(self.folder / RUN, self.options)
+
+    def _fitted(self) -> tuple[Workload, Workload | None, TrainingRecipe]:
+        """The workloads to train and to evaluate on, and the recipe with nothing left open."""
+        options, recipe = self.options, self.options.recipe
+        micro = recipe.batch_size // recipe.accumulate // self.group.world
+        whole = fit(options.model, options.model_args, options.data, batch_size=micro)
+        recipe = recipe.for_task(whole.task)
+        work, held = whole.held_out(recipe.holdout)
+        work = replace(work, augment=recipe.augment)
+        if recipe.label_smoothing:
+            if work.task == "custom":
+                raise BadInput(
+                    "smoothing labels",
+                    received="your own data, whose loss is the model's or by the targets' type",
+                    todo="leave label_smoothing out, and smooth the labels in the model's own loss",
+                )
+            work = replace(work, objective=partial(work.objective, label_smoothing=recipe.label_smoothing))
+        size = work.data.size
+        if size is not None and size < recipe.batch_size:
+            raise BadInput(
+                DOING,
+                where=options.data,
+                received=f"{size} samples to train on, for batches of {recipe.batch_size}",
+                todo=f"use a batch size of at most {size}, or hold out less (holdout)",
+            )
+        each = None if size is None else size // recipe.batch_size
+        if recipe.epochs is not None:
+            if each is None:
+                raise BadInput(
+                    DOING, where="epochs", received="a stream of data, which has no end", todo="give steps instead"
+                )
+            recipe = replace(recipe, steps=recipe.epochs * each)
+        self.each = each or recipe.steps
+        return work, held, recipe
+
+    def _threads(self, work: Workload, saved: Saved | None) -> None:
+        """Sets torch's threads: as asked for, as before, or as many as this process may use."""
+        wanted = self.options.threads
+        if wanted == "auto" and saved is None:
+            with Threads("auto") as threads:
+                self.progress("choosing threads", 0, 0, "by a few steps")
+                settle(work, self.recipe, threads)
+                wanted = threads.chosen
+        if wanted is None or wanted == "auto":
+            usable = min(torch.get_num_threads(), allowed_cpus())
+            wanted = saved.about["threads"] if saved is not None else usable
+        before = torch.get_num_threads()
+        if wanted != before:
+            torch.set_num_threads(int(wanted))
+            self.stack.callback(torch.set_num_threads, before)
+
+    def _train(self, work: Workload, held: Workload | None, saved: Saved | None, same: dict[str, Any]) -> TrainResult:
+        recipe, group = self.recipe, self.group
+        session = Session(work, recipe, self.device, group)
+        bare = session.model
+        session.prepare(None)
+        session.equip()
+        session.start()
+        first = 0
+        if saved is not None:
+            first = int(saved.about["step"])
+            _load(session, saved)
+        clock = Clock(saved.about["seconds"] if saved is not None else 0.0)
+        batches = self._batches(work, first)
+        record = Record(self.folder / RUN, self.options, recipe, work, active=group.rank == 0)
+        measuring = recipe.measure_every != 0 and group.rank == 0
+        graph = None
+        if measuring:
+            with clock.paused():
+                self.progress("finding skips", 0, 0, "")
+                graph = replace(self._skips(bare, work), model=self.options.model)
+        setting = Setting(
+            session=session,
+            held=held,
+            each=self.each,
+            folder=self.folder,
+            checkpoints=self.checkpoints,
+            record=record,
+            same=same,
+            save_every=self.options.save_every,
+            clock=clock,
+            wish=self.wish,
+            progress=self.progress,
+        )
+        with record.open(graph, going_on=saved is not None):
+            try:
+                return Course(setting, saved).run(batches, measuring)
+            except BaseException as error:
+                record.ends(ending(error))
+                raise
+
+    def _skips(self, model: nn.Module, work: Workload) -> Any:
+        example = work.example.to(self.device)
+        with kept(model):
+            return find(model, *example.args, **example.kwargs)
+
+    def _batches(self, work: Workload, first: int) -> Iterator[Any]:
+        recipe, group = self.recipe, self.group
+        return work.batches(
+            recipe.seed,
+            first * recipe.accumulate,
+            group=recipe.accumulate * group.world,
+            part=(group.rank, group.world),
+            workers=recipe.workers,
+        )
+
+    def _over(self, saved: Saved, work: Workload) -> TrainResult:
+        """What the folder's training came to, when it is over already."""
+        about = saved.about
+        return TrainResult(
+            about["state"],
+            about["step"],
+            self.recipe.steps,
+            about["loss"],
+            tuple(about["evaluations"]),
+            about["best"],
+            figure_of(work.task)[0],
+            self.folder,
+            reason=about.get("reason") or "it was over already; nothing was trained",
+        )
+
+
+def check_split(recipe: TrainingRecipe, world: int) -> None:
+    """Refuses a batch that cannot be cut into equal micro-batches.
+
+    Raises:
+        BadInput: the processes and micro-batches do not divide it.
+    """
+    if recipe.batch_size % (recipe.accumulate * world):
+        raise BadInput(
+            DOING,
+            where="batch_size",
+            received=f"{recipe.batch_size} samples for {world} processes of {recipe.accumulate} micro-batches",
+            todo=f"give a multiple of {recipe.accumulate * world}",
+        )
+
+
+def _load(session: Session, saved: Saved) -> None:
+    try:
+        session.load_state_dict(saved.state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise BadInput(
+            DOING,
+            where=str(saved.path),
+            received=f"a checkpoint of another model: {' '.join(str(error).split())[:300]}",
+            todo="build the model as it was when this training began, or give another --out",
+        ) from error
