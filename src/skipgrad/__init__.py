@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from skipgrad.probes.spectrum import path_spectrum
     from skipgrad.remedies import remedy
     from skipgrad.store import read_run
+    from skipgrad.train.aids import EMA, Accumulate, DropRates, ElasticNet, clip_adaptively
+    from skipgrad.train.checkpointing import checkpointed
 
 _HOMES = {
+    "EMA": "skipgrad.train.aids",
+    "Accumulate": "skipgrad.train.aids",
+    "DropRates": "skipgrad.train.aids",
+    "ElasticNet": "skipgrad.train.aids",
     "Finding": "skipgrad.core.run",
     "Ledger": "skipgrad.ledger",
     "Measurements": "skipgrad.core.run",
@@ -31,6 +37,8 @@ _HOMES = {
     "Run": "skipgrad.core.run",
     "SkipGraph": "skipgrad.core.graph",
     "SkipgradError": "skipgrad.core.errors",
+    "checkpointed": "skipgrad.train.checkpointing",
+    "clip_adaptively": "skipgrad.train.aids",
     "diagnose": "skipgrad.diagnosis",
     "find": "skipgrad.finder",
     "path_spectrum": "skipgrad.probes.spectrum",
@@ -40,6 +48,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "EMA",
+    "Accumulate",
+    "DropRates",
+    "ElasticNet",
     "Finding",
     "Ledger",
     "Measurements",
@@ -49,6 +61,8 @@ __all__ = [
     "SkipGraph",
     "SkipgradError",
     "__version__",
+    "checkpointed",
+    "clip_adaptively",
     "diagnose",
     "find",
     "path_spectrum",

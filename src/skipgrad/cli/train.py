@@ -89,6 +89,8 @@ def train(
     )
     with progress() as tell, stdout_is_ours():
         result = run_train(options, tell)
+    if result.rank:
+        return STATUS[result.state]  # the process of rank 0 speaks for all
     if json:
         print_json(result.to_dict())
     else:

@@ -7,13 +7,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from skipgrad.core import SkipGraph
 from skipgrad.core.recipe import OptimizerName, Precision, Recipe
 from skipgrad.core.training import TrainingRecipe
 from skipgrad.instrument.seeding import random_state, seed_all, set_random_state
-from skipgrad.instrument.wrappers import unwrap
 from skipgrad.train.aids.drops import DropRates
 from skipgrad.train.aids.elastic import ElasticNet
 from skipgrad.train.aids.ema import EMA
+from skipgrad.train.checkpointing import Checkpointed, checkpointed
 from skipgrad.train.group import Group
 from skipgrad.train.optimizers import make_optimizer
 from skipgrad.train.precision import scaler
@@ -23,6 +24,7 @@ from skipgrad.train.schedule import Rates
 # Added to the seed once the model is prepared, so that a remedy which draws random numbers does not change the
 # dropout masks that patient and cure see.
 AFTER_PREPARE = 1_000_003
+RANK, STEP = 7919, 104_729  # so that processes, and steps where they begin anew, draw different numbers
 
 
 class Session:
@@ -38,6 +40,7 @@ class Session:
         model: what is called: compiled, or in DistributedDataParallel, where that is asked for.
         optimizer: PyTorch's.
         treatment: the remedy in force, or None.
+        checkpointing: which blocks are computed again, or None.
         ema: the running mean of the weights, or None.
         scaler: the gradient scaler; does nothing unless the format is float16.
     """
@@ -48,6 +51,7 @@ class Session:
         self.workload, self.recipe, self.device = workload, TrainingRecipe.of(recipe), device
         self.group = group or Group()
         self.treatment: Any = None
+        self.checkpointing: Checkpointed | None = None
         seed_all(recipe.seed)
         model = workload.build().to(device).train()
         # What is compiled is what remedies and observers get: they watch the object that is called. It compiles at its
@@ -60,9 +64,17 @@ class Session:
         """Applies a remedy to the fresh model."""
         self.treatment = prepare(self.model) if prepare is not None else None
 
-    def equip(self) -> None:
-        """Makes the optimizer and what goes with it."""
+    def equip(self, graph: SkipGraph | None = None) -> None:
+        """Spreads the model over the processes and makes the optimizer.
+
+        Args:
+            graph: the model's skips, where they are known: checkpointing then goes by blocks.
+        """
         recipe = self.recipe
+        if recipe.checkpointing is not None:
+            example = self.workload.example.to(self.device)
+            inputs = {"memory": recipe.checkpointing, **example.kwargs}
+            self.checkpointing = checkpointed(self.model, graph, *example.args, **inputs)
         self.model = self.group.wrap(self.model)
         self.model.train()
         self.optimizer = make_optimizer(
@@ -80,7 +92,7 @@ class Session:
         recipe = self.recipe
         if self.treatment is not None:
             self.treatment.attach(self.optimizer)
-        seed_all(recipe.seed + AFTER_PREPARE + 7919 * self.group.rank)
+        seed_all(recipe.seed + AFTER_PREPARE + RANK * self.group.rank)
         more = {"milestones": recipe.milestones, "gamma": recipe.gamma, "decay": recipe.decay}
         self.rates = Rates(self.optimizer, recipe.steps, recipe.warmup, recipe.schedule, **more)
         self.precision: Precision = cast(Precision, recipe.precision)
@@ -100,12 +112,13 @@ class Session:
 
         The data's order is a function of the seed and the step, and the rates' and drop rates' of the step.
         """
+        model, optimizer = self.group.states(self.model, self.optimizer)
         state: dict[str, Any] = {
-            "model": unwrap(self.model).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": model,
+            "optimizer": optimizer,
             "rates": self.rates.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": random_state(self.device),
+            "random": self.group.gathered(random_state(self.device)),
         }
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()
@@ -114,10 +127,12 @@ class Session:
             state["treatment"] = remembers()
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there, on a session made with the same workload and recipe."""
-        unwrap(self.model).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load_state_dict(self, state: dict[str, Any], step: int = 0) -> None:
+        """Goes on from there, on a session made with the same workload and recipe.
+
+        With another number of processes random numbers begin anew, from the seed and the step.
+        """
+        self.group.load(self.model, self.optimizer, state["model"], state["optimizer"])
         self.rates.load_state_dict(state["rates"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -125,4 +140,8 @@ class Session:
             self.ema.load_state_dict(state["ema"])
         if "treatment" in state:
             self.treatment.load_state_dict(state["treatment"])
-        set_random_state(state["random"], self.device)
+        drawn, group = state["random"], self.group
+        if len(drawn) == group.world:
+            set_random_state(drawn[group.rank], self.device)
+        else:
+            seed_all(self.recipe.seed + AFTER_PREPARE + RANK * group.rank + STEP * step)

@@ -88,7 +88,7 @@ class Course:
         self.ledger: Ledger | None = None
         self._saved_at = time.monotonic()
 
-    def run(self, batches: Iterator[Any], measuring: bool) -> TrainResult:
+    def run(self, batches: Iterator[Any], *, measuring: bool) -> TrainResult:
         """Takes the steps that are left.
 
         Args:
@@ -122,6 +122,7 @@ class Course:
             setting.folder,
             findings,
             reason,
+            self.session.group.rank,
         )
 
     # -- steps -------------------------------------------------------------------------------------
@@ -194,9 +195,11 @@ class Course:
             return False
         row = {"step": self.step, "epoch": self.step / setting.each, **figures}
         self.evaluations.append(row)
-        if self.best is row and session.group.rank == 0:
+        if self.best is row:
             header = {self.metric: str(row[self.metric]), "step": str(self.step)}
-            save_weights(session.evaluated, setting.folder / BEST, header)
+            weights = session.group.states(session.evaluated, session.optimizer)[0]
+            if session.group.rank == 0:
+                save_weights(weights, setting.folder / BEST, header)
         setting.record.evaluations(self.evaluations, self.metric)
         return True
 
@@ -236,7 +239,7 @@ class Course:
                     "of": setting.same,
                 }
                 header = {"step": str(self.step)}
-                save_weights(session.model, setting.folder / LAST, header)
+                save_weights(kept["model"], setting.folder / LAST, header)
                 setting.checkpoints.save(kept, about)
         self._saved_at = time.monotonic()
 

@@ -64,6 +64,7 @@ class TrainResult:
         folder: where run file and weights are.
         findings: of the diagnosis; () when the training is not over or nothing was measured.
         reason: why it failed or stopped, in one sentence; empty when it finished.
+        rank: of the process; the one of rank 0 speaks for all.
     """
 
     state: State
@@ -76,6 +77,7 @@ class TrainResult:
     folder: Path
     findings: tuple[Finding, ...] = ()
     reason: str = ""
+    rank: int = 0
 
     def summary(self) -> str:
         """What became of it, in a few lines."""

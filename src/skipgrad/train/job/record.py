@@ -134,6 +134,11 @@ class Record:
         if self._file is not None:
             self._file.meta(account=account.to_dict())
 
+    def about(self, **values: Any) -> None:
+        """More of `Run.meta`."""
+        if self._file is not None:
+            self._file.meta(**values)
+
     def note(self, text: str) -> None:
         """Something to mind."""
         if self._file is not None:

@@ -30,6 +30,7 @@ from skipgrad.train.job.identity import check_same, identity
 from skipgrad.train.job.options import TrainOptions, TrainResult
 from skipgrad.train.job.record import Record
 from skipgrad.train.job.signals import Wish, wishes
+from skipgrad.train.parallel import processes, told_of_lost
 from skipgrad.train.saving import Checkpoints, Saved, locked
 from skipgrad.train.session import Session
 from skipgrad.train.settle import settle
@@ -50,7 +51,7 @@ def train(options: TrainOptions, progress: Progress | None = None, group: Group 
     Args:
         options: what to train.
         progress: called with (stage, steps done, steps in all, note) as it goes.
-        group: the processes that train together; this one alone when None.
+        group: the processes that train together; those ``torchrun`` started, or this one alone, when None.
 
     Returns:
         What became of it. A loss that is not finite is a training that failed, and no error.
@@ -61,7 +62,15 @@ def train(options: TrainOptions, progress: Progress | None = None, group: Group 
     """
     with ExitStack() as stack:
         wish = stack.enter_context(wishes())
-        return _Training(options, progress or (lambda *_: None), group or Group(), wish, stack).run()
+        if group is None:
+            group = stack.enter_context(processes(options.strategy, options.recipe.device, options.timeout))
+        tell = progress if progress is not None and group.rank == 0 else _silent
+        with told_of_lost(group):
+            return _Training(options, tell, group, wish, stack).run()
+
+
+def _silent(stage: str, done: int, total: int, note: str) -> None:
+    """Nobody is told."""
 
 
 class _Training:
@@ -158,23 +167,20 @@ class _Training:
     def _train(self, work: Workload, held: Workload | None, saved: Saved | None, same: dict[str, Any]) -> TrainResult:
         recipe, group = self.recipe, self.group
         session = Session(work, recipe, self.device, group)
-        bare = session.model
         session.prepare(None)
-        session.equip()
+        graph = None
+        if recipe.measure_every != 0 and group.rank == 0:  # before it is spread over processes
+            self.progress("finding skips", 0, 0, "")
+            graph = replace(self._skips(session.model, work), model=self.options.model)
+        session.equip(graph)
         session.start()
         first = 0
         if saved is not None:
             first = int(saved.about["step"])
-            _load(session, saved)
+            _load(session, saved, first)
         clock = Clock(saved.about["seconds"] if saved is not None else 0.0)
         batches = self._batches(work, first)
         record = Record(self.folder / RUN, self.options, recipe, work, active=group.rank == 0)
-        measuring = recipe.measure_every != 0 and group.rank == 0
-        graph = None
-        if measuring:
-            with clock.paused():
-                self.progress("finding skips", 0, 0, "")
-                graph = replace(self._skips(bare, work), model=self.options.model)
         setting = Setting(
             session=session,
             held=held,
@@ -189,8 +195,10 @@ class _Training:
             progress=self.progress,
         )
         with record.open(graph, going_on=saved is not None):
+            if session.checkpointing is not None:
+                record.about(checkpointing=str(session.checkpointing))
             try:
-                return Course(setting, saved).run(batches, measuring)
+                return Course(setting, saved).run(batches, measuring=graph is not None)
             except BaseException as error:
                 record.ends(ending(error))
                 raise
@@ -223,6 +231,7 @@ class _Training:
             figure_of(work.task)[0],
             self.folder,
             reason=about.get("reason") or "it was over already; nothing was trained",
+            rank=self.group.rank,
         )
 
 
@@ -241,9 +250,9 @@ def check_split(recipe: TrainingRecipe, world: int) -> None:
         )
 
 
-def _load(session: Session, saved: Saved) -> None:
+def _load(session: Session, saved: Saved, step: int) -> None:
     try:
-        session.load_state_dict(saved.state)
+        session.load_state_dict(saved.state, step)
     except (RuntimeError, KeyError, ValueError) as error:
         raise BadInput(
             DOING,

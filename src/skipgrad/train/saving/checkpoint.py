@@ -7,7 +7,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
@@ -118,5 +118,5 @@ def _sum(tensors: dict[str, Tensor]) -> int:
         total = zlib.crc32(name.encode(), total)
         flat = tensors[name].reshape(-1)
         if flat.numel():
-            total = zlib.crc32(memoryview(flat.view(uint8).numpy()), total)
+            total = zlib.crc32(cast(Any, flat.view(uint8).numpy()), total)
     return total
