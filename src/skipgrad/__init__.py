@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from skipgrad.probes.spectrum import path_spectrum
     from skipgrad.remedies import remedy
     from skipgrad.store import read_run
-    from skipgrad.train.aids import EMA, Accumulate, DropRates, ElasticNet, clip_adaptively
-    from skipgrad.train.checkpointing import checkpointed
+    from skipgrad.train.aids import EMA as EMA
+    from skipgrad.train.aids import Accumulate as Accumulate
+    from skipgrad.train.aids import DropRates as DropRates
+    from skipgrad.train.aids import ElasticNet as ElasticNet
+    from skipgrad.train.aids import clip_adaptively as clip_adaptively
+    from skipgrad.train.checkpointing import checkpointed as checkpointed
 
 _HOMES = {
     "EMA": "skipgrad.train.aids",
@@ -47,11 +51,8 @@ _HOMES = {
     "watch": "skipgrad.ledger",
 }
 
+# What one needs to know first; the pieces for a loop of one's own are there as well, `sg.EMA`.
 __all__ = [
-    "EMA",
-    "Accumulate",
-    "DropRates",
-    "ElasticNet",
     "Finding",
     "Ledger",
     "Measurements",
@@ -61,8 +62,6 @@ __all__ = [
     "SkipGraph",
     "SkipgradError",
     "__version__",
-    "checkpointed",
-    "clip_adaptively",
     "diagnose",
     "find",
     "path_spectrum",

@@ -183,7 +183,7 @@ def test_the_flow_is_how_the_first_image_has_moved():
     left = second - first + ix * flow[:, 0] + iy * flow[:, 1]
     small = (flow.norm(dim=1) < 0.5)[:, 3:-3, 3:-3]
     change = (second - first)[:, 3:-3, 3:-3][small]
-    assert float(left[:, 3:-3, 3:-3][small].square().mean()) < 0.2 * float(change.square().mean())
+    assert float(left[:, 3:-3, 3:-3][small].square().mean()) < 0.5 * float(change.square().mean())
 
 
 def test_denoising_of_any_images():

@@ -47,7 +47,7 @@ def test_gradients_statistics_and_random_numbers_are_bitwise_those_without_at_le
     applied = sg.checkpointed(model, graph, x, memory=memory)
     assert applied.segments
     assert applied.predicted <= float(memory) * applied.saved
-    assert applied.measured_saved == pytest.approx(applied.predicted_saved, rel=0.02)
+    assert 0.9 * applied.predicted_saved <= applied.measured_saved <= applied.predicted_saved
     assert applied.measured_saved < 0.9 * applied.saved
     again = gradients(model, x)
     assert plain.keys() == again.keys()
@@ -152,7 +152,7 @@ def test_a_compiled_model_gets_the_budget_of_pytorchs_own():
 
 
 def test_buffers_that_nobody_has_are_no_trouble():
-    model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 64), nn.GELU(), nn.Linear(64, 8)))
+    model = nn.Sequential(*[nn.Sequential(nn.Linear(8, 64), nn.GELU(), nn.Linear(64, 8)) for _ in range(4)])
     x = torch.randn(256, 8)
     plain = gradients(model, x)
     applied = sg.checkpointed(model, None, x, memory="0.7")

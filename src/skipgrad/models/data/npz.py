@@ -30,7 +30,7 @@ def load(ref: str, where: str) -> DataSource:
     """
     doing, path = f"loading the data {ref!r}", file_of(ref, where)
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             arrays = {name: held[name] for name in held.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError) as error:
         raise DataError(

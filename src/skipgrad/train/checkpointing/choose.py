@@ -86,7 +86,7 @@ def _least(units: Sequence[Unit], need: float, largest: int) -> tuple[float, tup
 
 def _smallest(units: Sequence[Unit], total: int, sizes: Sequence[int]) -> tuple[int, ...]:
     """The choice that holds least, whatever it costs: for each largest size, the most bytes that can be freed."""
-    options = []
+    options: list[tuple[int, ...]] = [()]
     for largest in sizes:
         most, take = [0] * (len(units) + 1), [False] * len(units)
         for i in range(len(units) - 1, -1, -1):
@@ -99,4 +99,4 @@ def _smallest(units: Sequence[Unit], total: int, sizes: Sequence[int]) -> tuple[
                 chosen.append(i)
             i = units[i].end if take[i] else i + 1
         options.append(tuple(chosen))
-    return min(options, key=lambda c: held(units, c, total), default=())
+    return min(options, key=lambda c: held(units, c, total))
