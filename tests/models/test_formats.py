@@ -10,7 +10,7 @@ import torch
 
 from skipgrad.core import BadInput, DataError
 from skipgrad.models import resolve_data
-from skipgrad.models.data.parts import parted
+from skipgrad.models.data.parts import parted, readable
 
 DICE = np.random.default_rng(0)
 
@@ -215,3 +215,40 @@ def test_what_is_held_out_is_the_same_for_every_seed_and_shares_nothing():
     assert len(last) == len(first) == 64
     with pytest.raises(DataError, match="held out"):
         parted(data, 0.99, 100)
+
+
+def images(root, classes, many=3, size=12):
+    pil = pytest.importorskip("PIL.Image")
+    for k, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(many):
+            pil.fromarray(np.full((size, size, 3), 40 * k + i, np.uint8)).save(root / name / f"{i}.png")
+
+
+def test_a_folder_with_train_and_val_keeps_the_second_apart(tmp_path):
+    images(tmp_path / "train", ["a", "b", "c"])
+    images(tmp_path / "val", ["b", "c"], many=2)
+    data = resolve_data(f"imagefolder:{tmp_path}")
+    assert (data.size, data.classes, data.test.size) == (9, 3, 4)
+    assert data.test.gather(range(4))[1].tolist() == [1, 1, 2, 2]
+    assert data.resize(8).test.gather([0])[0].shape == (1, 3, 8, 8)
+    images(tmp_path / "val", ["z"])
+    with pytest.raises(DataError, match="'z', which train has not"):
+        resolve_data(f"imagefolder:{tmp_path}")
+
+
+def test_files_that_cannot_be_read_are_named_or_left_out_and_counted(tmp_path):
+    images(tmp_path, ["a", "b"], many=40)
+    for name in ("a/7.png", "b/3.png"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    data = resolve_data(f"imagefolder:{tmp_path}")
+    with pytest.raises(DataError, match="--skip-bad") as caught:
+        data.gather(range(data.size))
+    assert caught.value.where.endswith(".png")
+    left, told = readable(data)
+    assert left.size == 78
+    assert len(told) == 2
+    assert sorted(text.partition(":")[0].rpartition("/")[2] for text in told) == ["3.png", "7.png"]
+    left.gather(range(78))
+    assert "2 of 80 left out" in left.notes

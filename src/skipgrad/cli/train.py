@@ -58,6 +58,9 @@ def train(
         list[str] | None,
         Parameter(negative="", help="csv, tensorboard, wandb, mlflow …: rows go there, too; repeatable"),
     ] = None,
+    skip_bad: Annotated[
+        bool, flag("read all samples first, leave out those that cannot be read, and count them")
+    ] = False,
     show: Annotated[bool, Parameter(name="--show-recipe", negative="", help="print the recipe and end")] = False,
     model_arg: ModelArgs = None,
     json: Json = False,
@@ -83,6 +86,7 @@ def train(
         threads=threads,
         save_every=save_every,
         resume=resume,
+        skip_bad=skip_bad,
         log=tuple(log or ()),
         command=command_line(),
         strategy=strategy,

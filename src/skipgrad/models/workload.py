@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from skipgrad.models.augment import augmented
-from skipgrad.models.data.parts import parted
+from skipgrad.models.data.parts import parted, readable
 from skipgrad.models.data.source import DataSource, Task, check_finite
 from skipgrad.models.source import ModelSource
 
@@ -133,6 +133,11 @@ class Workload:
                 x, y = self.data.gather(indices)
             check_finite(x, indices, self.data.ref)
             yield self.prepare(x, y)
+
+    def readable(self) -> tuple[Workload, list[str]]:
+        """The same without the samples that cannot be read, and what is wrong with each. Reads all of them."""
+        data, bad = readable(self.data)
+        return replace(self, data=data), bad
 
     def held_out(self, share: float) -> tuple[Workload, Workload | None]:
         """A workload to train on, and one to evaluate on: the data's test part where they have one, else a share.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from skipgrad.core import DataError
-from skipgrad.models.data.source import DataSource
+from skipgrad.models.data.source import DataSource, check_finite
 
 _SEED = 20_150_210  # of which samples are held out; never a training's, so that all seeds are judged on the same
 
@@ -55,3 +56,33 @@ def some(data: DataSource, indices: Sequence[int]) -> DataSource:
         return data.gather([indices[i] for i in wanted])
 
     return replace(data, size=len(indices), gather=gather, resize=None)
+
+
+def readable(data: DataSource) -> tuple[DataSource, list[str]]:
+    """The samples that can be read, and for each of the others what is wrong with it. A stream is handed on as it is.
+
+    Raises:
+        DataError: none can.
+    """
+    if data.size is None:
+        return data, []
+
+    def wrong(index: int) -> str | None:
+        try:
+            check_finite(data.gather([index])[0], [index], data.ref)
+        except DataError as error:
+            return f"{error.where or f'sample {index}'}: {error.received}"
+        return None
+
+    # Decoding lets other threads run meanwhile.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        told = list(pool.map(wrong, range(data.size)))
+    bad = [text for text in told if text is not None]
+    good = [i for i, text in enumerate(told) if text is None]
+    if not good:
+        raise DataError(
+            f"reading the data {data.ref!r}", received=f"no sample that can be read; {bad[0]}", todo="give others"
+        )
+    test, more = (None, []) if data.test is None else readable(data.test)
+    whole = data if not bad else replace(some(data, good), notes=(*data.notes, f"{len(bad)} of {data.size:,} left out"))
+    return replace(whole, test=test), [*bad, *more]

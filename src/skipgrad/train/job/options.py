@@ -29,6 +29,7 @@ class TrainOptions:
             away. A training that goes on keeps its number.
         save_every: seconds from one checkpoint to the next, at least. Changes no figure.
         resume: refuse to begin anew: there must be a checkpoint.
+        skip_bad: leave out samples that cannot be read, and say how many; all are read once before the first step.
         log: kinds of writers that get the rows, too.
         command: the command to repeat it with, for the report.
         strategy: with several processes, how the model is spread: ddp or fsdp.
@@ -43,6 +44,7 @@ class TrainOptions:
     threads: int | str | None = None
     save_every: float = 60.0
     resume: bool = False
+    skip_bad: bool = False
     log: tuple[str, ...] = ()
     command: str = ""
     strategy: str = "ddp"

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from skipgrad.core import BadInput, ending
+from skipgrad.core.registry import nearest
 from skipgrad.core.training import TrainingRecipe
 from skipgrad.finder import find
 from skipgrad.instrument.cpus import allowed_cpus
@@ -34,6 +35,7 @@ from skipgrad.train.parallel import processes, told_of_lost
 from skipgrad.train.saving import Checkpoints, Saved, locked
 from skipgrad.train.session import Session
 from skipgrad.train.settle import settle
+from skipgrad.writers import WRITERS
 
 # stage, steps done, steps in all, what is going on
 Progress = Callable[[str, int, int, str], Any]
@@ -78,12 +80,16 @@ class _Training:
         self.options, self.progress, self.group, self.wish, self.stack = options, progress, group, wish, stack
         self.device = device_of(options.recipe.device)
         check_split(options.recipe, group.world)
+        for kind in options.log:
+            if kind not in WRITERS:
+                raise BadInput("writing a log", where="--log", received=repr(kind), todo=nearest(kind, WRITERS))
         parse(options.threads)
         self.folder = Path(options.out)
         if group.rank == 0:
             make_folder(options.out, options.model, options.data)
             stack.enter_context(locked(self.folder))
         self.checkpoints = Checkpoints(self.folder)
+        self.left_out: list[str] = []
 
     def run(self) -> TrainResult:
         options = self.options
@@ -119,6 +125,9 @@ class _Training:
         options, recipe = self.options, self.options.recipe
         micro = recipe.batch_size // recipe.accumulate // self.group.world
         whole = fit(options.model, options.model_args, options.data, batch_size=micro)
+        if options.skip_bad:
+            self.progress("reading all data", 0, 0, "to leave out what cannot be read")
+            whole, self.left_out = whole.readable()
         recipe = recipe.for_task(whole.task)
         work, held = whole.held_out(recipe.holdout)
         work = replace(work, augment=recipe.augment)
@@ -195,6 +204,9 @@ class _Training:
             progress=self.progress,
         )
         with record.open(graph, going_on=saved is not None):
+            if self.left_out:
+                record.about(left_out=self.left_out)
+                record.note(f"{len(self.left_out)} samples could not be read and are left out: {self.left_out[0]} …")
             if session.checkpointing is not None:
                 record.about(checkpointing=str(session.checkpointing))
             try:
