@@ -5,15 +5,13 @@ the median over rounds of the ratio of a round's time to the bare loop's in the 
 by its own clock over the same steps: what it does in them (fetching batches by index, checks of the loss, rates, run
 file, ledger) is in it, the evaluation and the checkpoints between them are not.
 
-    python benchmarks/train.py [--rounds 7] [--steps 300] [--out benchmarks/results/DATE-train.json]
+    python benchmarks/train.py [--rounds 7] [--steps 300]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import platform
 import tempfile
 import time
 import warnings
@@ -23,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from machine import machine, versions
 from torch import nn
 from torch.nn import functional as F
 
@@ -162,7 +161,7 @@ def transformers_(work: Workload, steps: int) -> float:
     return watch.took
 
 
-def compare(name: str, rounds: int, steps: int) -> dict[str, Any]:
+def compare(name: str, rounds: int, steps: int) -> None:
     """Ratios to the bare loop, round by round."""
     refs = CASES[name]
     work = fit(refs[0], {}, refs[1], batch_size=RECIPE.batch_size)
@@ -195,7 +194,6 @@ def compare(name: str, rounds: int, steps: int) -> dict[str, Any]:
         print(
             f"{name}: {way}: {figures['ratio']:.3f} ({figures['lowest']:.3f} to {figures['highest']:.3f})", flush=True
         )
-    return told
 
 
 def main() -> None:
@@ -204,21 +202,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--case", choices=list(CASES), action="append")
-    parser.add_argument("--out", type=Path)
     told = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    result = {
-        "what": "time of the same steps as a share of a bare loop's, one thread, in turns; the loss is read each step",
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
-        "date": time.strftime("%Y-%m-%d"),
-        "rounds": told.rounds,
-        "steps": told.steps,
-        "cases": {name: compare(name, told.rounds, told.steps) for name in told.case or CASES},
-    }
-    if told.out is not None:
-        told.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(__doc__.partition("\n")[0])
+    print(f"{machine()}; one thread; {versions('torch', 'lightning', 'transformers')}")
+    print(
+        f"{told.rounds} rounds of {told.steps} steps of {RECIPE.batch_size} samples, in turns; ratio to the bare loop\n"
+    )
+    for name in told.case or CASES:
+        compare(name, told.rounds, told.steps)
 
 
 if __name__ == "__main__":

@@ -252,3 +252,75 @@ def test_files_that_cannot_be_read_are_named_or_left_out_and_counted(tmp_path):
     assert sorted(text.partition(":")[0].rpartition("/")[2] for text in told) == ["3.png", "7.png"]
     left.gather(range(78))
     assert "2 of 80 left out" in left.notes
+
+
+NOISY = """
+import random
+import numpy as np
+import torch
+
+class Noisy(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        drawn = torch.rand(1).item() + np.random.rand() + random.random()
+        return torch.full((1, 8, 8), i + drawn / 3), i % 10
+
+def data():
+    return Noisy()
+"""
+
+
+@pytest.mark.parametrize("part", [(0, 1), (1, 2)])
+def test_batches_are_the_same_by_workers_from_anywhere_on_and_whatever_the_generators_hold(tmp_path, part):
+    import random
+    from itertools import islice
+
+    from skipgrad.models import fit
+
+    (tmp_path / "noisy.py").write_text(NOISY)
+    work = fit("skipgrad:resnet8", {}, f"{tmp_path / 'noisy.py'}:data", batch_size=5)
+    took = []
+    for start, workers in ((0, 0), (0, 2), (3, 0), (3, 2)):
+        np.random.seed(start + workers)
+        random.seed(start)
+        before = np.random.get_state()[1].copy()
+        made = work.batches(1, start, group=2, part=part, workers=workers, every_generator=True)
+        took.append([b.args[0] for b in islice(made, 12 - start)])
+        assert (np.random.get_state()[1] == before).all()
+    for other, skipped in zip(took[1:], (0, 3, 3), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(took[0][skipped:], other, strict=True))
+    assert not torch.equal(took[0][0], took[0][4]), "the passes differ"
+
+
+def test_processes_take_the_parts_of_the_whole_batch():
+    from itertools import islice
+
+    from skipgrad.models import fit
+
+    whole = fit("skipgrad:resnet8", {}, "digits", batch_size=8)
+    halves = fit("skipgrad:resnet8", {}, "digits", batch_size=4)
+    one = [b.args[0] for b in islice(whole.batches(2), 230)]  # beyond the first pass
+    two = [[b.args[0] for b in islice(halves.batches(2, group=2, part=(k, 2)), 230)] for k in range(2)]
+    for k, batch in enumerate(one):
+        assert torch.equal(batch, torch.cat([two[0][k], two[1][k]]))
+
+
+def test_augmentation_is_of_the_sample_and_the_pass_and_flips_masks_too():
+    from skipgrad.models.augment import augmented
+
+    x = torch.arange(4 * 3 * 8 * 8).float().view(4, 3, 8, 8)
+    y = torch.arange(4)
+    for name in ("flip", "crop-flip", "resized-crop-flip"):
+        one, two = (augmented(name, x, y, [1, 2, 3, 4])[0] for _ in range(2))
+        assert torch.equal(one, two)
+        assert one.shape == x.shape
+        backwards, _ = augmented(name, x.flip(0), y.flip(0), [4, 3, 2, 1])
+        assert torch.equal(backwards.flip(0), one), "whichever samples are beside it"
+        assert any(not torch.equal(augmented(name, x, y, [s] * 4)[0], one) for s in range(5, 9))
+    flipped, masks = augmented("flip", x, x[:, 0].long(), [0, 1, 2, 3])
+    assert torch.equal(flipped[:, 0].long(), masks)
+    assert not torch.equal(masks, x[:, 0].long())
+    with pytest.raises(DataError, match="'flip'"):
+        augmented("crop-flip", x, x[:, 0].long(), [0, 1, 2, 3])

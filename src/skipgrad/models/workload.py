@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -78,7 +80,14 @@ class Workload:
         return next(self.batches(0))
 
     def batches(
-        self, seed: int, start: int = 0, *, group: int = 1, part: tuple[int, int] = (0, 1), workers: int = 0
+        self,
+        seed: int,
+        start: int = 0,
+        *,
+        group: int = 1,
+        part: tuple[int, int] = (0, 1),
+        workers: int = 0,
+        every_generator: bool = False,
     ) -> Iterator[Batch]:
         """Batches without end, in an order that depends on the seed alone.
 
@@ -91,6 +100,8 @@ class Workload:
             group: a pass ends with a whole number of so many batches (the micro-batches of a step in all processes).
             part: of so many processes the one whose batches are given: (its number from 0, how many).
             workers: processes that load and decode; the batches are the same without.
+            every_generator: what a data set draws from numpy and Python is seeded by the batch, too, as what it draws
+                from torch always is; else it comes from the global generators.
 
         Raises:
             DataError: a sample holds values that are not finite.
@@ -98,7 +109,7 @@ class Workload:
         if self.data.stream is not None:
             yield from self._streamed(seed, start, part)
             return
-        order = _Order(self, seed, group, part)
+        order = _Order(self, seed, group, part, every_generator)
         if workers:
             loader = DataLoader(
                 order,
@@ -154,10 +165,11 @@ class Workload:
 class _Order(Dataset[Batch]):
     """The n-th batch of a process, whichever were asked for before."""
 
-    def __init__(self, work: Workload, seed: int, group: int, part: tuple[int, int]) -> None:
+    def __init__(self, work: Workload, seed: int, group: int, part: tuple[int, int], every_generator: bool) -> None:
         size, (rank, world) = work.data.size, part
         assert size is not None
         self._work, self._seed, self._rank, self._world = work, seed, rank, world
+        self._every = every_generator
         # Of one process's batches; the processes' turns within a step.
         self._each = size // (work.batch_size * group) * group // world
         assert self._each, "less data than a step"
@@ -172,7 +184,7 @@ class _Order(Dataset[Batch]):
             self._indices, self._epoch = torch.randperm(data.size, generator=generator), epoch
         place = at * self._world + self._rank
         indices = self._indices[place * work.batch_size : (place + 1) * work.batch_size].tolist()
-        with _apart(self._seed * 1_000_003 + number * self._world + self._rank):
+        with _apart(self._seed * 1_000_003 + number * self._world + self._rank, self._every):
             x, y = data.gather(indices)
         check_finite(x, indices, data.ref)
         if work.augment != "none":
@@ -193,15 +205,22 @@ class _From(Sampler[int]):
 class _apart:
     """Random numbers a data set draws come from a seed of the batch, and leave the global generator as it was."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed % (1 << 63)
+    def __init__(self, seed: int, every_generator: bool = False) -> None:
+        self.seed, self.every = seed % (1 << 63), every_generator
 
     def __enter__(self) -> None:
         self.state = torch.random.get_rng_state()
         torch.default_generator.manual_seed(self.seed)
+        if self.every:
+            self.numpy, self.python = np.random.get_state(), random.getstate()
+            np.random.seed(self.seed % 2**32)
+            random.seed(self.seed)
 
     def __exit__(self, *_: object) -> None:
         torch.random.set_rng_state(self.state)
+        if self.every:
+            np.random.set_state(self.numpy)
+            random.setstate(self.python)
 
 
 def _to(value: Any, device: torch.device | str) -> Any:

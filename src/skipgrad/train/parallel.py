@@ -43,7 +43,15 @@ def processes(strategy: str, device: str, timeout: float) -> Iterator[Group]:
         raise BadInput(
             "starting processes", where="strategy", received=repr(strategy), todo=nearest(strategy, STRATEGIES)
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if strategy == "fsdp" and "RANK" not in os.environ:
+        raise BadInput(
+            "starting processes",
+            where="strategy",
+            received="fsdp in a process that torchrun has not started",
+            todo="start it with torchrun --nproc-per-node N -m skipgrad train …, or leave --strategy out",
+        )
+    if alone and strategy == "ddp":
         yield Group()
         return
     if dist.is_initialized():

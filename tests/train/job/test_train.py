@@ -347,3 +347,10 @@ def test_a_value_out_of_range_is_refused_by_name(field, value):
 def test_json_of_a_result_is_strict(tmp_path):
     result = train(options(tmp_path / "out"))
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["state"] == "finished"
+
+
+def test_a_way_to_spread_that_is_none_and_one_without_torchrun(tmp_path):
+    with pytest.raises(BadInput, match="ddp"):
+        train(options(tmp_path / "out", strategy="dp"))
+    with pytest.raises(BadInput, match="torchrun"):
+        train(options(tmp_path / "out", strategy="fsdp"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from skipgrad.core import Account, Ending, Finding, LossPoint
+from skipgrad.core import Account, Ending, Finding, LayerRow, LossPoint, SkipRow
 from skipgrad.diagnosis import diagnose
 from skipgrad.instrument.wrappers import unwrap
 from skipgrad.ledger import Ledger
@@ -86,6 +86,7 @@ class Course:
             self.pace.load_state_dict(about["pace"])
             self._before = Account.from_dict(about["account"])
         self.ledger: Ledger | None = None
+        self._headline = ""
         self._saved_at = time.monotonic()
 
     def run(self, batches: Iterator[Any], *, measuring: bool) -> TrainResult:
@@ -103,7 +104,7 @@ class Course:
                 self.ledger = Ledger(session.model, optimizer=session.optimizer, recording=record.recording())
                 if self.recipe.precision == "float16":
                     self.ledger.scaled_by(session.scaler)
-                stack.enter_context(self.ledger).at(self.first)
+                stack.enter_context(self.ledger.on_rows(self._look)).at(self.first)
                 self.pace.before(self.ledger, self.first)
             state, reason = self._steps(batches)
             if self.ledger is not None:
@@ -162,8 +163,15 @@ class Course:
             self.pace.before(ledger, self.step)
         note = self.speed(self.step, self.recipe.steps, point.loss)
         if note is not None:
-            told = self._told_evaluation()
-            setting.progress("training", self.step, self.recipe.steps, f"{note}{told}")
+            setting.progress("training", self.step, self.recipe.steps, f"{note}{self._evaluated()}{self._headline}")
+
+    def _look(self, skips: list[SkipRow], layers: list[LayerRow], losses: list[LossPoint]) -> None:
+        """The ledger's headline: how much of the gradient takes the shortcuts, over the skips of the newest step."""
+        newest = [r for r in skips if r.step == skips[-1].step and r.finite] if skips else []
+        squares = [(r.skip_norm**2, r.skip_norm**2 + r.branch_norm**2) for r in newest]
+        shares = [s / whole for s, whole in squares if whole]
+        if shares:
+            self._headline = f", {100 * sum(shares) / len(shares):.0f} % of the gradient by the shortcuts"
 
     def _wanted(self) -> tuple[bool, bool]:
         """Whether somebody wants it to stop, and whether a checkpoint is due; the same in all processes."""
@@ -261,7 +269,7 @@ class Course:
         return findings
 
     # -- words -------------------------------------------------------------------------------------
-    def _told_evaluation(self) -> str:
+    def _evaluated(self) -> str:
         if not self.evaluations:
             return ""
         last = self.evaluations[-1]

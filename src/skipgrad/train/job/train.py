@@ -228,6 +228,7 @@ class _Training:
             group=recipe.accumulate * group.world,
             part=(group.rank, group.world),
             workers=recipe.workers,
+            every_generator=True,
         )
 
     def _over(self, saved: Saved, work: Workload) -> TrainResult:
