@@ -48,6 +48,7 @@ def load(ref: str, where: str) -> DataSource:
             todo="put the images of each class into a folder of its own: DIR/cat/1.png, DIR/dog/1.png",
         )
     picks = [files[i][0] for i in np.linspace(0, len(files) - 1, min(_LOOKED_AT, len(files))).astype(int)]
+    picks = _decodable(picks, doing)
     sizes = [_size(path, doing) for path in picks]
     common, count = Counter(sizes).most_common(1)[0]
     same = count == len(sizes) and common[0] == common[1]
@@ -74,6 +75,25 @@ def load(ref: str, where: str) -> DataSource:
         return DataSource(ref, "classification", len(files), gather, (3, size, size), len(classes), about)
 
     return at(side)
+
+
+def _decodable(paths: list[Path], doing: str) -> list[Path]:
+    """Those that can be read; the others are told when a batch needs them, or left out by whoever asks for that.
+
+    Raises:
+        DataError: none can.
+    """
+    good: list[Path] = []
+    error: DataError | None = None
+    for path in paths:
+        try:
+            _pixels(path, 1, doing)
+            good.append(path)
+        except DataError as bad:
+            error = bad
+    if not good and error is not None:
+        raise error
+    return good
 
 
 def _listed(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
