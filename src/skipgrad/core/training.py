@@ -150,11 +150,6 @@ class TrainingRecipe(Recipe):
                 )
         return replace(self, **values)
 
-    def differs(self, other: TrainingRecipe) -> list[str]:
-        """The fields that differ, as sentences; those that change no result are left out."""
-        one, two = asdict(self), asdict(other)
-        return [f"{k}: {one[k]!r} became {two[k]!r}" for k in one if k not in FREE and one[k] != two[k]]
-
     def to_toml(self) -> str:
         """The recipe as a TOML file; what is not given stands in a comment."""
         lines = []

@@ -75,7 +75,7 @@ def test_rows_go_to_writers_too_and_a_watcher_sees_the_run_at_any_time(tmp_path)
     assert set(seen) <= {"running"}
     files = list((tmp_path / "csv").glob("*.csv"))
     assert files
-    rows = [row for path in files for row in csv.DictReader(path.open())]
+    rows = [row for path in files for row in csv.DictReader(path.read_text().splitlines())]
     assert len(rows) >= len(read_run(tmp_path / "run.sqlite").skip_rows[0])
 
 
