@@ -13,12 +13,17 @@ from skipgrad.core import BadInput, DataError, OutputError, UnknownName
 from skipgrad.core.training import TrainingRecipe, parse_settings
 from skipgrad.store import read_run
 from skipgrad.train import saving
-from skipgrad.train.job import TrainOptions, named_recipe, recipe_names, train
+from skipgrad.train.job import TrainOptions, named_recipe, recipe_names, speed, train
 from skipgrad.train.saving import Checkpoints
 from train.job.killing import assert_same
 
 NETS = Path(__file__).with_name("nets.py")
 SHORT = TrainingRecipe(steps=6, batch_size=32, measure_every=2)
+
+
+@pytest.fixture(autouse=True)
+def _told_each_step(monkeypatch):
+    monkeypatch.setattr(speed, "EACH", 0.0)
 
 
 def options(out, recipe=SHORT, net="dropped", **more):
@@ -354,3 +359,50 @@ def test_a_way_to_spread_that_is_none_and_one_without_torchrun(tmp_path):
         train(options(tmp_path / "out", strategy="dp"))
     with pytest.raises(BadInput, match="torchrun"):
         train(options(tmp_path / "out", strategy="fsdp"))
+
+
+class Damped:
+    """A treatment that remembers: scales all gradients by the running mean of something it draws."""
+
+    def __init__(self, model):
+        self.model, self.mean, self.undone = model, 1.0, False
+
+    def attach(self, optimizer):
+        optimizer.register_step_pre_hook(self.damp)
+
+    def damp(self, *_):
+        self.mean = 0.9 * self.mean + 0.1 * float(torch.rand(()))
+        for p in self.model.parameters():
+            p.grad.mul_(self.mean)
+
+    def undo(self):
+        self.undone = True
+
+    def state_dict(self):
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state):
+        self.mean = state["mean"]
+
+
+def test_what_a_treatment_remembers_is_saved_too(tmp_path):
+    made = []
+
+    def prepare(model):
+        made.append(Damped(model))
+        return made[-1]
+
+    def stop(stage, done, total, note):
+        if stage == "training":
+            os.kill(os.getpid(), 15)
+
+    torn, whole = (options(tmp_path / name, treatment="damped") for name in ("torn", "whole"))
+    assert train(torn, stop, prepare=prepare).state == "interrupted"
+    assert train(torn, prepare=prepare).state == "finished"
+    assert train(whole, prepare=prepare).state == "finished"
+    assert made[1].mean == made[2].mean != made[0].mean
+    assert all(m.undone for m in made)
+    assert_same(tmp_path / "whole", tmp_path / "torn")
+    train(options(tmp_path / "third", treatment="damped"), stop)
+    with pytest.raises(BadInput, match="treatment"):
+        train(options(tmp_path / "third"))

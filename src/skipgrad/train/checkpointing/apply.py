@@ -76,6 +76,8 @@ class Checkpointed:
 
 
 def _again(module: nn.Module) -> Callable[[Callable[..., Any], Any, Any], Any]:
+    holders = [m for m in module.modules() if m._buffers]
+
     def around(original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return original(*args, **kwargs)
@@ -84,7 +86,7 @@ def _again(module: nn.Module) -> Callable[[Callable[..., Any], Any, Any], Any]:
             *args,
             use_reentrant=False,
             preserve_rng_state=True,
-            context_fn=lambda: (nullcontext(), _copied_buffers(module)),
+            context_fn=lambda: (nullcontext(), _copied_buffers(holders) if holders else nullcontext()),
             **kwargs,
         )
 
@@ -92,12 +94,12 @@ def _again(module: nn.Module) -> Callable[[Callable[..., Any], Any, Any], Any]:
 
 
 @contextmanager
-def _copied_buffers(module: nn.Module) -> Iterator[None]:
+def _copied_buffers(holders: list[nn.Module]) -> Iterator[None]:
     """Inside, what the forward writes into buffers goes into copies.
 
     They are copies, and not the old values put back, because a write would raise the version of what autograd saved.
     """
-    before = [(m, m._buffers) for m in module.modules() if m._buffers]
+    before = [(m, m._buffers) for m in holders]
     copies: dict[int, Any] = {}
     for m, buffers in before:
         m.__dict__["_buffers"] = {

@@ -21,6 +21,7 @@ def identity(options: TrainOptions, recipe: TrainingRecipe, work: Workload, grou
         "model_args": {k: repr(v) for k, v in sorted(options.model_args.items())},
         "data": options.data,
         "samples": work.data.size,
+        "treatment": options.treatment,
         "strategy": group.strategy,
         "recipe": kept,
     }

@@ -30,6 +30,7 @@ class TrainOptions:
         save_every: seconds from one checkpoint to the next, at least. Changes no figure.
         resume: refuse to begin anew: there must be a checkpoint.
         skip_bad: leave out samples that cannot be read, and say how many; all are read once before the first step.
+        treatment: the name of what edits the model (`train`'s ``prepare``); part of what must be the same to go on.
         log: kinds of writers that get the rows, too.
         command: the command to repeat it with, for the report.
         strategy: with several processes, how the model is spread: ddp or fsdp.
@@ -45,6 +46,7 @@ class TrainOptions:
     save_every: float = 60.0
     resume: bool = False
     skip_bad: bool = False
+    treatment: str = ""
     log: tuple[str, ...] = ()
     command: str = ""
     strategy: str = "ddp"

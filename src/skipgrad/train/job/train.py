@@ -32,6 +32,7 @@ from skipgrad.train.job.options import TrainOptions, TrainResult
 from skipgrad.train.job.record import Record
 from skipgrad.train.job.signals import Wish, wishes
 from skipgrad.train.parallel import processes, told_of_lost
+from skipgrad.train.protocols import Prepare
 from skipgrad.train.saving import Checkpoints, Saved, locked
 from skipgrad.train.session import Session
 from skipgrad.train.settle import settle
@@ -42,7 +43,12 @@ Progress = Callable[[str, int, int, str], Any]
 DOING = "training into a folder"
 
 
-def train(options: TrainOptions, progress: Progress | None = None, group: Group | None = None) -> TrainResult:
+def train(
+    options: TrainOptions,
+    progress: Progress | None = None,
+    group: Group | None = None,
+    prepare: Prepare | None = None,
+) -> TrainResult:
     """Trains a model, evaluates it each epoch and keeps its best and last weights in a folder.
 
     The folder holds ``run.sqlite`` (what ``skipgrad watch`` and ``report`` read), ``checkpoint.safetensors`` and the
@@ -54,6 +60,10 @@ def train(options: TrainOptions, progress: Progress | None = None, group: Group 
         options: what to train.
         progress: called with (stage, steps done, steps in all, note) as it goes.
         group: the processes that train together; those ``torchrun`` started, or this one alone, when None.
+
+        prepare: edits the fresh model (a remedy: `skipgrad.race.prepare_with`) and returns the treatment, which is
+            attached to the optimizer and undone at the end. What it does to the model must be the same each time; what
+            it remembers from step to step it hands out by ``state_dict()``. Name it in ``options.treatment``.
 
     Returns:
         What became of it. A loss that is not finite is a training that failed, and no error.
@@ -68,7 +78,7 @@ def train(options: TrainOptions, progress: Progress | None = None, group: Group 
             group = stack.enter_context(processes(options.strategy, options.recipe.device, options.timeout))
         tell = progress if progress is not None and group.rank == 0 else _silent
         with told_of_lost(group):
-            return _Training(options, tell, group, wish, stack).run()
+            return _Training(options, tell, group, wish, stack, prepare).run()
 
 
 def _silent(stage: str, done: int, total: int, note: str) -> None:
@@ -76,7 +86,16 @@ def _silent(stage: str, done: int, total: int, note: str) -> None:
 
 
 class _Training:
-    def __init__(self, options: TrainOptions, progress: Progress, group: Group, wish: Wish, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        options: TrainOptions,
+        progress: Progress,
+        group: Group,
+        wish: Wish,
+        stack: ExitStack,
+        prepare: Prepare | None,
+    ) -> None:
+        self.prepare = prepare
         self.options, self.progress, self.group, self.wish, self.stack = options, progress, group, wish, stack
         self.device = device_of(options.recipe.device)
         check_split(options.recipe, group.world)
@@ -176,7 +195,9 @@ class _Training:
     def _train(self, work: Workload, held: Workload | None, saved: Saved | None, same: dict[str, Any]) -> TrainResult:
         recipe, group = self.recipe, self.group
         session = Session(work, recipe, self.device, group)
-        session.prepare(None)
+        session.prepare(self.prepare)
+        if session.treatment is not None:
+            self.stack.callback(session.treatment.undo)
         graph = None
         if recipe.measure_every != 0 and group.rank == 0:  # before it is spread over processes
             self.progress("finding skips", 0, 0, "")
