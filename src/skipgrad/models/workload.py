@@ -169,7 +169,7 @@ class _Order(Dataset[Batch]):
         size, (rank, world) = work.data.size, part
         assert size is not None
         self._work, self._seed, self._rank, self._world = work, seed, rank, world
-        self._every = every_generator
+        self._every = every_generator and work.data.foreign
         # Of one process's batches; the processes' turns within a step.
         self._each = size // (work.batch_size * group) * group // world
         assert self._each, "less data than a step"
