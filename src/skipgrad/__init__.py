@@ -22,8 +22,18 @@ if TYPE_CHECKING:
     from skipgrad.probes.spectrum import path_spectrum
     from skipgrad.remedies import remedy
     from skipgrad.store import read_run
+    from skipgrad.train.aids import EMA as EMA
+    from skipgrad.train.aids import Accumulate as Accumulate
+    from skipgrad.train.aids import DropRates as DropRates
+    from skipgrad.train.aids import ElasticNet as ElasticNet
+    from skipgrad.train.aids import clip_adaptively as clip_adaptively
+    from skipgrad.train.checkpointing import checkpointed as checkpointed
 
 _HOMES = {
+    "EMA": "skipgrad.train.aids",
+    "Accumulate": "skipgrad.train.aids",
+    "DropRates": "skipgrad.train.aids",
+    "ElasticNet": "skipgrad.train.aids",
     "Finding": "skipgrad.core.run",
     "Ledger": "skipgrad.ledger",
     "Measurements": "skipgrad.core.run",
@@ -32,6 +42,8 @@ _HOMES = {
     "Run": "skipgrad.core.run",
     "SkipGraph": "skipgrad.core.graph",
     "SkipgradError": "skipgrad.core.errors",
+    "checkpointed": "skipgrad.train.checkpointing",
+    "clip_adaptively": "skipgrad.train.aids",
     "diagnose": "skipgrad.diagnosis",
     "find": "skipgrad.finder",
     "param_groups": "skipgrad.instrument.param_groups",
@@ -41,6 +53,7 @@ _HOMES = {
     "watch": "skipgrad.ledger",
 }
 
+# What one needs to know first; the pieces for a loop of one's own are there as well, `sg.EMA`.
 __all__ = [
     "Finding",
     "Ledger",

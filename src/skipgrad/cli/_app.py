@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from skipgrad._version import __version__
-from skipgrad.cli import boost, check, export, find, lab, report, watch
+from skipgrad.cli import boost, check, export, find, lab, report, train, watch
 from skipgrad.cli._options import OWN
 from skipgrad.cli._terminal import Answer
 from skipgrad.models import DATA, LIBRARIES
@@ -32,7 +32,7 @@ def make_app() -> App:
         verbose=False,
         result_action="return_value",
     )
-    verbs = (find.find, check.check, boost.boost, lab.lab, watch.watch, report.report, export.export)
+    verbs = (find.find, check.check, boost.boost, train.train, lab.lab, watch.watch, report.report, export.export)
     for order, verb in enumerate(verbs):
         # Verbs without a MODEL say nothing about models below their options.
         epilogue = "" if verb in (lab.lab, watch.watch, report.report, export.export) else None

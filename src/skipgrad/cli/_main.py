@@ -1,7 +1,8 @@
 """The edge of the program: words in, exit status out, and every error a message.
 
 Exit statuses: 0 it ran · 1 something the user can mend (`SkipgradError`) · 2 a command that does not parse ·
-3 `--fail-on` was met · 70 a bug · 130 Ctrl-C · 141 whoever read our output went away.
+3 `--fail-on` was met · 4 `train` stopped early · 70 a bug · 75 `train` can go on · 130 Ctrl-C · 141 whoever read our
+output went away.
 """
 
 from __future__ import annotations

@@ -62,6 +62,26 @@ class Account:
         whole = self.forwards == self.measured + self.left_out + sum(self.unmeasured.values())
         return whole and all(self.ran.get(s, 0) > 0 for s, n in self.rows.items() if n)
 
+    def after(self, before: Account) -> Account:
+        """The account of a watch that went on where an earlier one was broken off."""
+        one, two = before.cost, self.cost
+        parts = [(c.share, c.seconds) for c in (one, two) if c.share]
+        whole = sum(seconds / share for share, seconds in parts)
+        seconds = one.seconds + two.seconds
+        layers = {**self.layers, **{k: v for k, v in before.layers.items() if v == "reached" or k not in self.layers}}
+        return Account(
+            forwards=before.forwards + self.forwards,
+            measured=before.measured + self.measured,
+            left_out=before.left_out + self.left_out,
+            unmeasured=_added(before.unmeasured, self.unmeasured),
+            backwards=before.backwards + self.backwards,
+            without=before.without + self.without,
+            ran=_added(before.ran, self.ran),
+            rows=_added(before.rows, self.rows),
+            layers=layers,
+            cost=Cost(seconds / whole if whole else None, seconds, one.measured + two.measured, one.seen + two.seen),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return asdict(self)
@@ -93,3 +113,7 @@ class Account:
             shown = ", ".join(never[:6]) + (f" and {len(never) - 6} more" if len(never) > 6 else "")
             out.append(f"skips of the graph that never ran: {shown}")
         return out
+
+
+def _added(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
+    return {key: one.get(key, 0) + two.get(key, 0) for key in {**one, **two}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.registry import nearest
@@ -55,6 +55,8 @@ class Recipe:
     warmup: float = 0.0
     schedule: str = "constant"
 
+    schedules: ClassVar[tuple[str, ...]] = get_args(ScheduleName)
+
     def __post_init__(self) -> None:
         _count("steps", self.steps)
         _count("batch_size", self.batch_size)
@@ -75,9 +77,9 @@ class Recipe:
         if self.optimizer is not None:
             _choice("optimizer", self.optimizer, get_args(OptimizerName))
         _choice("precision", self.precision, get_args(Precision))
-        _choice("schedule", self.schedule, get_args(ScheduleName))
+        _choice("schedule", self.schedule, self.schedules)
 
-    def for_task(self, task: str) -> Recipe:
+    def for_task(self, task: str) -> Self:
         """The recipe with what was left open filled in: the optimizer by the task, the rate by the optimizer."""
         optimizer = self.optimizer or _BY_TASK.get(task, "sgd")
         return replace(self, optimizer=optimizer, lr=_RATES[optimizer] if self.lr is None else self.lr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,3 +35,28 @@ def kept_random(*devices: torch.device) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global generator, as tensors and plain data."""
+    name, keys, *rest = np.random.get_state()
+    version, inside, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.random.get_rng_state(),
+        "numpy": {"kind": str(name), "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)), "rest": rest},
+        "python": {"version": version, "inside": torch.tensor(inside, dtype=torch.int64), "gauss": gauss},
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Puts the global generators into this state."""
+    torch.random.set_rng_state(state["torch"])
+    kind = state["numpy"]
+    np.random.set_state((kind["kind"], kind["keys"].numpy().astype(np.uint32), *kind["rest"]))
+    python = state["python"]
+    random.setstate((python["version"], tuple(python["inside"].tolist()), python["gauss"]))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

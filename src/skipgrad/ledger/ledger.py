@@ -162,6 +162,20 @@ class Ledger:
         self._steps.scaler = scaler
         return self
 
+    def at(self, step: int) -> Ledger:
+        """Counts from this step on: the optimizer's next step has this number. For a training that goes on."""
+        self._steps.number = step
+        return self
+
+    @property
+    def every(self) -> int:
+        """One step in so many is measured; without effect where there is a budget."""
+        return self._budget.every
+
+    @every.setter
+    def every(self, value: int) -> None:
+        self._budget.every = value
+
     def loss(self, value: float, seconds: float = 0.0) -> None:
         """Adds the loss of this step to what is diagnosed and written; a ledger cannot see losses, only gradients.
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from skipgrad._version import __version__
 from skipgrad.core import Trial, ending
-from skipgrad.models import DATA, LIBRARIES
+from skipgrad.models.versions import versions
 from skipgrad.race.race import Dropped, Event, Finished, Noted, Started, Stepped
 from skipgrad.store import RunWriter
 
@@ -88,14 +83,3 @@ class RaceRecord:
         trial = self._trial
         assert trial is not None, "a trial starts before it steps"
         return f"{trial.remedy or 'patient'}, rate {trial.rate:.3g}, seed {trial.seed}"
-
-
-def versions() -> dict[str, str]:
-    """The versions of skipgrad, Python, torch, and those libraries of models and data that are installed."""
-    out = {"skipgrad": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    for name in sorted({entry.package for _, entry in (*LIBRARIES.items(), *DATA.items())} - {""}):
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return out

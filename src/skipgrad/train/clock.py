@@ -8,10 +8,14 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Seconds since it was made, less what was spent inside `paused`."""
+    """Seconds since it was made, less what was spent inside `paused`.
 
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
+    Args:
+        seconds: what it begins with.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._start = time.perf_counter() - seconds
 
     def seconds(self) -> float:
         """Seconds so far."""

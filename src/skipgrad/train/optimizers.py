@@ -1,4 +1,4 @@
-"""The optimizers a trial can use."""
+"""The optimizers a training can use: PyTorch's own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from skipgrad.core.errors import BadInput
 from skipgrad.core.recipe import OptimizerName
 
 MOMENTUM = 0.9
+BETAS = (0.9, 0.999)
 SGD_DECAY = 1e-4
 ADAMW_DECAY = 0.01
 
 
 def make_optimizer(
-    name: OptimizerName, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float | None = None
+    name: OptimizerName,
+    parameters: Iterable[nn.Parameter],
+    lr: float,
+    weight_decay: float | None = None,
+    *,
+    momentum: float = MOMENTUM,
+    nesterov: bool = False,
+    betas: tuple[float, float] = BETAS,
 ) -> torch.optim.Optimizer:
     """An optimizer over the parameters that require a gradient; its usual weight decay when None is given.
 
@@ -31,10 +39,10 @@ def make_optimizer(
             todo="unfreeze some of its parameters: there is nothing to train",
         )
     if name == "sgd":
-        return torch.optim.SGD(
-            wanted, lr=lr, momentum=MOMENTUM, weight_decay=SGD_DECAY if weight_decay is None else weight_decay
-        )
+        decay = SGD_DECAY if weight_decay is None else weight_decay
+        return torch.optim.SGD(wanted, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=decay)
     if name == "adam":
-        return torch.optim.Adam(wanted, lr=lr, weight_decay=weight_decay or 0.0)
+        return torch.optim.Adam(wanted, lr=lr, betas=betas, weight_decay=weight_decay or 0.0)
     assert name == "adamw", name
-    return torch.optim.AdamW(wanted, lr=lr, weight_decay=ADAMW_DECAY if weight_decay is None else weight_decay)
+    decay = ADAMW_DECAY if weight_decay is None else weight_decay
+    return torch.optim.AdamW(wanted, lr=lr, betas=betas, weight_decay=decay)

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from typing import Any, cast
 
-import torch
-from torch import nn
-
-from skipgrad.core.errors import BadInput, DataError, ModelError
-from skipgrad.core.recipe import OptimizerName, Precision, Recipe, ScheduleName
+from skipgrad.core.errors import BadInput
+from skipgrad.core.recipe import Recipe
 from skipgrad.core.run import LossPoint, Trial
-from skipgrad.instrument.faults import explained
-from skipgrad.instrument.seeding import kept_random, seed_all
+from skipgrad.instrument.seeding import kept_random
 from skipgrad.instrument.threads import Threads
 from skipgrad.train.clock import Clock
 from skipgrad.train.device import device_of
-from skipgrad.train.optimizers import make_optimizer
-from skipgrad.train.precision import autocast, scaler
+from skipgrad.train.loop import advance
 from skipgrad.train.protocols import Observe, OnStep, Prepare, Stop, WorkloadLike
 from skipgrad.train.results import TrialResult
-from skipgrad.train.schedule import Rates
-
-# Added to the seed once the model is prepared, so that a remedy which draws random numbers does not change the
-# dropout masks that patient and cure see.
-AFTER_PREPARE = 1_000_003
+from skipgrad.train.session import Session
 
 
 def train_trial(
@@ -86,116 +75,32 @@ def train_trial(
         )
     device = device_of(settings.device)
     with kept_random(device), ExitStack() as stack:
-        seed_all(settings.seed)
-        model = workload.build().to(device).train()
-        # What is compiled is what remedies and observers get: they watch the object that is called. It compiles at its
-        # first call, so a remedy's edit is in it.
-        if settings.compile:
-            model = cast(nn.Module, torch.compile(model))
+        session = Session(workload, settings, device)
         batches = workload.batches(settings.seed)
         clock = Clock()
-        treatment = prepare(model) if prepare is not None else None
-        lines = getattr(treatment, "lines", "")
+        session.prepare(prepare)
+        treatment = session.treatment
         if treatment is not None:
             stack.callback(treatment.undo)
-        model.train()
         with clock.paused():  # a process's first optimizer imports for seconds
-            optimizer = make_optimizer(
-                cast(OptimizerName, settings.optimizer), model.parameters(), settings.rate, settings.weight_decay
-            )
-        if treatment is not None:
-            treatment.attach(optimizer)
-        seed_all(settings.seed + AFTER_PREPARE)
-        step = _Step(workload, settings, model, optimizer, device)
-        observation = observe(model, optimizer) if observe is not None else None
+            session.equip()
+        session.start()
+        observation = observe(session.model, session.optimizer) if observe is not None else None
         told = getattr(observation, "scaled_by", None)
         if settings.precision == "float16" and told is not None:
-            told(step.scaler)  # a ledger divides the scale out of its figures
+            told(session.scaler)  # a ledger divides the scale out of its figures
         stack.enter_context(observation if observation is not None else nullcontext())
         losses: list[LossPoint] = []
         state = "done"
-        for number in range(settings.steps):
-            compiling = settings.compile and number == 0
-            with clock.paused() if compiling else nullcontext():
-                batch = _next(batches, number, workload)
-                with threads.step(number, fixed=settings.compile) if threads is not None else nullcontext():
-                    loss = step(number, batch)
-            point = LossPoint(trial.id, number, loss, clock.seconds())
+        for point in advance(session, batches, clock, trial=trial.id, threads=threads):
             losses.append(point)
-            with clock.paused():
-                if on_step is not None:
-                    on_step(point)
-                stopped = stop is not None and stop(point)
-            if not math.isfinite(loss):
+            if on_step is not None:
+                on_step(point)
+            stopped = stop is not None and stop(point)
+            if not math.isfinite(point.loss):
                 state = "diverged"
                 break
-            if stopped and number + 1 < settings.steps:
+            if stopped and point.step + 1 < settings.steps:
                 state = "interrupted"
                 break
-    return TrialResult(replace(trial, state=state), tuple(losses), lines)
-
-
-class _Step:
-    """One optimizer step; returns the loss as a number."""
-
-    def __init__(
-        self,
-        workload: WorkloadLike,
-        settings: Recipe,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        device: torch.device,
-    ) -> None:
-        self._workload, self._settings, self._model = workload, settings, model
-        self._optimizer, self._device = optimizer, device
-        self._rates = Rates(optimizer, settings.steps, settings.warmup, cast(ScheduleName, settings.schedule))
-        self._precision: Precision = cast(Precision, settings.precision)
-        self.scaler = scaler(self._precision, device)
-
-    def __call__(self, number: int, batch: Any) -> float:
-        settings, optimizer, scale = self._settings, self._optimizer, self.scaler
-        batch = batch.to(self._device)
-        self._rates.set(number)
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(self._precision, self._device):
-            with self._explained("running the forward of", number, batch):
-                output = self._model(*batch.args, **batch.kwargs)
-            with self._explained("computing the loss of", number, batch):
-                loss = self._workload.loss(output, batch)
-                _check_loss(loss, self._workload.name)
-        with self._explained("running the backward of", number, batch):
-            scale.scale(loss).backward()
-        value = float(loss.detach().item())
-        if math.isfinite(value):
-            scale.unscale_(optimizer)
-            if settings.clip is not None:
-                nn.utils.clip_grad_norm_(self._model.parameters(), settings.clip)
-            scale.step(optimizer)
-            scale.update()
-        return value
-
-    def _explained(self, doing: str, number: int, batch: Any) -> AbstractContextManager[None]:
-        return explained(self._model, f"{doing} {self._workload.name} (step {number})", batch.args, batch.kwargs)
-
-
-def _check_loss(loss: Any, name: str) -> None:
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        received = f"shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-        raise ModelError(f"computing the loss of {name}", received=received, todo="return one number, e.g. a mean")
-    if not loss.requires_grad:
-        raise ModelError(
-            f"computing the loss of {name}",
-            received="a loss that depends on no trainable weight",
-            todo="compute it from the model's output, without .detach(), .item() or torch.no_grad()",
-        )
-
-
-def _next(batches: Iterator[Any], number: int, workload: WorkloadLike) -> Any:
-    batch = next(batches, None)
-    if batch is None:
-        raise DataError(
-            f"training {workload.name}",
-            received=f"no batch at step {number}: the data ended",
-            todo="let batches(seed) start over when the data end",
-        )
-    return batch
+    return TrialResult(replace(trial, state=state), tuple(losses), getattr(treatment, "lines", ""))

@@ -98,7 +98,7 @@ def _map_style(ref: str, doing: str, data: Any, collate: Any, notes: tuple[str, 
     task, shape = _task(x, y)
     classes = _classes(data, sample, size, task) if task != "custom" else None
     about = f"{size:,} samples of your own"
-    return DataSource(ref, task, size, gather, shape, classes, about, notes=notes)
+    return DataSource(ref, task, size, gather, shape, classes, about, notes=notes, foreign=True)
 
 
 def _stream(ref: str, doing: str, data: Any, collate: Any, notes: tuple[str, ...]) -> DataSource:

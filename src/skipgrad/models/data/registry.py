@@ -20,6 +20,7 @@ class DataEntry:
         load: loads them, from the reference; from the reference and a folder where they are in one.
         example: how they are referred to: ``"digits"``, ``"cifar10:DIR"``.
         extra: of skipgrad, that brings what they need; empty when nothing is needed.
+        optional: whether the part behind the colon may be given or left out: ``text``, ``text:FILE``.
         package: the distribution they come from, or are decoded with, as pip calls it; empty when there is none.
     """
 
@@ -27,6 +28,7 @@ class DataEntry:
     example: str
     extra: str = ""
     package: str = ""
+    optional: bool = False
 
     @property
     def folder(self) -> bool:

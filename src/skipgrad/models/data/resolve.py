@@ -26,6 +26,8 @@ def resolve_data(ref: str) -> DataSource:
     if prefix in DATA:
         entry = DATA.get(prefix)
         if not entry.folder:
+            if colon and rest and entry.optional:
+                return entry.load(ref, rest)
             if colon and rest:
                 raise BadInput(doing, received=f"{prefix} with {rest!r}", todo=f"write {prefix} alone")
             if not colon:
@@ -33,7 +35,8 @@ def resolve_data(ref: str) -> DataSource:
         elif rest:
             return entry.load(ref, rest)
         else:
-            raise BadInput(doing, received="no folder", todo=f"write {prefix}:path/to/folder")
+            what = "file" if entry.example.endswith("FILE") else "folder"
+            raise BadInput(doing, received=f"no {what}", todo=f"write {prefix}:path/to/{what}")
     if not colon or not prefix or not rest:
         todo = "; ".join((nearest(ref.strip(":"), DATA.refs), *DATA.notes))
         raise UnknownName(doing, received="no data of that name", todo=todo)

@@ -29,6 +29,8 @@ class DataSource:
         stream: makes an endless iterator of ready batches ``(inputs, targets)`` from a seed, for data without indices.
         notes: sentences for the fit (what had to be done to the data).
         resize: sets the size images are decoded to, for images that have no common size.
+        foreign: whether code of somebody else's makes the samples, which may draw random numbers from anywhere.
+        test: samples the data's makers keep for evaluation; None where they have not.
     """
 
     ref: str
@@ -41,6 +43,8 @@ class DataSource:
     stream: Callable[[int, int], Any] | None = None
     notes: tuple[str, ...] = ()
     resize: Callable[[int], DataSource] | None = None
+    test: DataSource | None = None
+    foreign: bool = False
 
 
 def from_tensors(

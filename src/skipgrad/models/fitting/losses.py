@@ -12,22 +12,23 @@ from skipgrad.models.output import main_output
 from skipgrad.models.workload import Batch
 
 
-def classification(output: Any, batch: Batch) -> Tensor:
+def classification(output: Any, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of logits (N, K) and classes (N,)."""
-    return F.cross_entropy(main_output(output), batch.target)
+    return F.cross_entropy(main_output(output), batch.target, label_smoothing=label_smoothing)
 
 
-def segmentation(output: Any, batch: Batch) -> Tensor:
+def segmentation(output: Any, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of logits (N, K, h, w), interpolated to the mask's size, and classes (N, H, W)."""
     logits = main_output(output)
     if logits.shape[-2:] != batch.target.shape[-2:]:
         logits = F.interpolate(logits, size=batch.target.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, batch.target)
+    return F.cross_entropy(logits, batch.target, label_smoothing=label_smoothing)
 
 
-def language(output: Any, batch: Batch) -> Tensor:
+def language(output: Any, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of logits (N, T, V) and the token after each position (N, T)."""
-    return F.cross_entropy(main_output(output).flatten(0, -2), batch.target.flatten())
+    logits = main_output(output).flatten(0, -2)
+    return F.cross_entropy(logits, batch.target.flatten(), label_smoothing=label_smoothing)
 
 
 def custom(output: Any, batch: Batch) -> Tensor:

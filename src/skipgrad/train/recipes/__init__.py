@@ -1,0 +1,1 @@
+"""Recipes as TOML files; each says in its head where its settings come from."""
