@@ -32,7 +32,7 @@ def test_a_claim_states_what_it_asks_and_has_a_page(name, request):
 
 
 def test_an_unknown_claim_or_an_empty_list_of_seeds_is_refused():
-    with pytest.raises(UnknownName, match="A1"):
+    with pytest.raises(UnknownName, match="D9"):
         run_claim("A9")
     with pytest.raises(BadInput, match="seed"):
         run_claim("A1", seeds=[])

@@ -170,6 +170,7 @@ def test_it_can_be_asked_of_a_model_of_ones_own(name: str) -> None:
     subject = Subject("skipgrad:resnet8", "digits", {"norm": "batch"}, batch_size=16)
     verdict = run_claim(name, quick=True, seeds=[0], subject=subject)
     assert verdict.model == "skipgrad:resnet8 norm=batch on digits"
+    assert verdict.state == "measured"
     assert verdict.figures[0].values
     assert verdict.reason.endswith(".")
 

@@ -161,7 +161,7 @@ def show_verdict(claim: Claim, verdict: Verdict, console: Console) -> None:
         )
     if claim.caution:
         console.print(_indented(f"caution: {claim.caution}"))
-    answers = {True: "holds", False: "does not hold", None: "cannot tell"}
+    answers = {True: "holds", False: "does not hold", None: "" if verdict.model else "cannot tell"}
     for figure in verdict.figures:
         values = ", ".join(f"{name} {number(value)}" for name, value in figure.values.items())
         console.print(_indented(f"seed {figure.seed} {answers[figure.holds]}: {values}"))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from skipgrad.lab.picture import Picture
 
-VerdictState = Literal["reproduced", "not reproduced", "not resolvable at this scale"]
+VerdictState = Literal["reproduced", "not reproduced", "not resolvable at this scale", "measured"]
 Scale = Literal["two-cores", "gpu"]
 SCALES: tuple[Scale, ...] = ("two-cores", "gpu")
 Topic = Literal["gradient", "training", "structure", "memory", "regularization"]
@@ -95,7 +95,8 @@ class Verdict:
     Attributes:
         claim: its id.
         state: ``"reproduced"`` when it holds on every seed; ``"not resolvable at this scale"`` when some seed cannot
-            tell and none speaks against it; else ``"not reproduced"``.
+            tell and none speaks against it; else ``"not reproduced"``. ``"measured"`` on a user's own model, which is
+            not judged.
         reason: one sentence with figures.
         criterion: what was asked of every seed.
         setting: how it was measured, in one line.

@@ -12,7 +12,7 @@ import torch
 from skipgrad import __version__
 from skipgrad.core.errors import BadInput
 from skipgrad.instrument.threads import Threads
-from skipgrad.lab.claim import SCALES, Claim, Progress, Scale, Setting, Tell, Values, Verdict
+from skipgrad.lab.claim import SCALES, Claim, Figure, Progress, Scale, Setting, Tell, Values, Verdict
 from skipgrad.lab.registry import CLAIMS
 from skipgrad.lab.spread import Spread
 from skipgrad.lab.store import Result, Store, machine
@@ -149,10 +149,14 @@ def run_claim(
 def on_model_verdict(
     claim: Claim, by_seed: Mapping[int, Values], model: str, seconds: float, *, quick: bool = False
 ) -> Verdict:
-    """What a claim says of a user's model: figures, and the criterion where it can be asked of one net alone."""
-    verdict = claim.verdict(by_seed, quick=quick, seconds=seconds)
-    sentence = (claim.on_model_sentence or claim.sentence)(verdict.figures)
-    return replace(verdict, model=model, reason=sentence, setting=f"{model}; {claim.setting}", effect=None)
+    """What a claim's experiment measured on a user's model. It is not judged: the criterion compares the claim's nets."""
+    figures = tuple(Figure(seed, None, values) for seed, values in sorted(by_seed.items()))
+    assert claim.on_model_sentence is not None
+    sentence = claim.on_model_sentence(figures)
+    setting = f"{model}, its weights drawn anew and trained a little"
+    return Verdict(
+        claim.id, "measured", sentence, "none: figures of one net", setting, figures, quick, seconds, model=model
+    )
 
 
 def askable() -> list[str]:
