@@ -1,8 +1,8 @@
-"""Makes the two pages of the documentation that are not written: a sample report, and the notebook as a page.
+"""Makes the pages of the documentation that nobody writes: a sample report, the notebook as a page, the gallery.
 
     python benchmarks/pages.py
 
-`make docs` calls it. Both go to ``docs/generated/``, which is not committed. The report is that of a real check of some
+`make docs` calls it. They go to ``docs/generated/``, which is not committed. The report is that of a real check of some
 twenty seconds of one core; the notebook is run cell by cell, and its page shows what the cells gave.
 """
 
@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 
+from skipgrad import __version__
 from skipgrad.check import CheckOptions, check
 from skipgrad.core import Recipe
+from skipgrad.lab import Store, write_gallery
 
 DOCS = Path(__file__).parents[1] / "docs"
 GENERATED = DOCS / "generated"
@@ -107,6 +109,8 @@ def main() -> None:
     (GENERATED / "first-look.md").write_text(as_markdown(notebook), "utf-8")
     print(f"{GENERATED / 'first-look.md'}: {len(notebook['cells'])} cells")
     print(sample_report(GENERATED / "sample-report.html"))
+    results = Store(Path(__file__).parent / "results" / "lab", __version__)
+    print(write_gallery(results, GENERATED / "gallery"))
 
 
 if __name__ == "__main__":

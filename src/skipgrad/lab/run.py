@@ -149,7 +149,7 @@ def run_claim(
 def on_model_verdict(
     claim: Claim, by_seed: Mapping[int, Values], model: str, seconds: float, *, quick: bool = False
 ) -> Verdict:
-    """What a claim's experiment measured on a user's model. It is not judged: the criterion compares the claim's nets."""
+    """What an experiment measured on a user's model. It is not judged: the criterion compares the claim's nets."""
     figures = tuple(Figure(seed, None, values) for seed, values in sorted(by_seed.items()))
     assert claim.on_model_sentence is not None
     sentence = claim.on_model_sentence(figures)

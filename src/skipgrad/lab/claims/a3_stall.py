@@ -73,16 +73,15 @@ def judge(values: Values) -> bool:
 
 def sentence(figures: Sequence[Figure]) -> str:
     """Gradients and shares."""
-    told = []
+    told: list[str] = []
     for name in NETS.values():
         rms = number(middle(figures, f"{name}: gradient RMS of the first layer"))
-        shares = ", ".join(
-            f"{number(100 * middle(figures, f'{name}: stalled share in {kind}'))} % in {kind}" for kind in TYPES
-        )
-        told.append(
-            f"{name}: gradient {rms} at the first layer, of whose weights a step of rate {RATE:g} leaves {shares}"
-        )
-    return f"{'; '.join(told)} exactly as they were."
+        shares = " / ".join(number(100 * middle(figures, f"{name}: stalled share in {kind}")) for kind in TYPES)
+        told.append(f"{name}: {shares} % (gradient RMS {rms})")
+    kinds = " / ".join(TYPES)
+    return (
+        f"Weights of the first layer that a step at a rate of {RATE:g} leaves as they were, {kinds}: {'; '.join(told)}."
+    )
 
 
 CLAIM = Claim(
