@@ -287,3 +287,31 @@ def test_tied_weights_are_left_alone():
         assert id(model.head.weight) not in ids
         assert id(model.blocks[0].f[2].bias) in ids
     assert x.shape == (6, 5)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_it_remembers_is_saved_and_it_goes_on_from_there(name: str):
+    def trained(steps: int, state: dict | None = None, weights: dict | None = None):
+        model, x, graph = cases.residual(depth=3)
+        if weights is not None:
+            model.load_state_dict(weights)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        applied = remedy(name).plan(graph, cases.brute_force(model, x, graph)).apply(model)
+        applied.attach(optimizer)
+        if state is not None:
+            applied.load_state_dict(state)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        state, weights = applied.state_dict(), cases.state(model)
+        applied.undo()
+        return state, weights
+
+    whole, weights = trained(4)
+    half, at_half = trained(2)
+    rest, again = trained(2, half, at_half)
+    assert rest == whole
+    assert cases.same(weights, again)
+    fresh, _ = trained(2, None, at_half)
+    assert fresh["running"] != whole["running"]  # without it, it begins anew

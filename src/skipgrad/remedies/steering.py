@@ -160,6 +160,16 @@ class Steering(Applied):
         self._handle = optimizer.register_step_pre_hook(self._before_step)
         return self
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers from step to step: to be saved with the training."""
+        return {"running": dict(self._running), "factors": dict(self.factors), "rule": dict(vars(self._rule))}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` gave; skips that are no longer there are left out."""
+        self._running = {name: float(v) for name, v in state["running"].items()}
+        self.factors = {name: float(v) for name, v in state["factors"].items() if name in self.parameters}
+        vars(self._rule).update(state["rule"])
+
     def _open(self, ledger: Any = None) -> None:
         self._own = ledger is None
         self._ledger = (
