@@ -42,13 +42,18 @@ from skipgrad.blocks import BlockEntry
 BLOCK = BlockEntry(lambda: nn.Linear(4, 4), ((2, 4),), ((2, 4),))
 """,
     "claim": """
-from skipgrad.lab import Claim, Figure
-from skipgrad.lab.claim import Outcome
+from skipgrad.lab import Claim
+from skipgrad.lab.picture import dots
 
-def experiment(quick, seeds, tell):
-    return Outcome(tuple(Figure(s, True, {"quick": float(quick)}) for s in seeds), "It is a toy.", "on a table")
+def experiment(setting):
+    return {"quick": float(setting.quick)}
 
-CLAIM = Claim("TOY", "Toys are claims", "A toy is a claim.", "the toy box", "that it is one", experiment)
+CLAIM = Claim(
+    id="TOY", title="Toys are claims", statement="A toy is a claim.", anchor="the toy box", criterion="that it is one",
+    refutes="that it is none", setting="on a table", one_seed=experiment, judge=lambda values: True,
+    sentence=lambda figures: "It is a toy.", picture=lambda figures: dots(figures, ["quick"], "toys"),
+    not_on_model="a model is no toy",
+)
 """,
     "data": """
 import torch
@@ -194,9 +199,8 @@ def test_the_order_is_ours_first(site: Path) -> None:
         "print('TOY1' in CHECKS.built_in, len(CHECKS) - len(CHECKS.built_in), list(BLOCKS)[-1])"
     )
     names, explained, block, last = python("-c", code, on=(site,)).stdout.splitlines()
-    assert names.startswith(
-        "zero-init skip-calibration add-skips gradient-scaling gradient-normalization toy-cure SG001"
-    )
+    assert names.startswith("zero-init skip-calibration add-skips gradient-scaling gradient-normalization ")
+    assert " toy-cure SG001 " in names  # behind all of ours
     assert names.endswith("SG013 TOY1")
     assert explained == "Toys on the floor are stepped on."
     assert block.startswith("Linear")
@@ -205,9 +209,9 @@ def test_the_order_is_ours_first(site: Path) -> None:
 
 def test_a_claim_from_outside_is_listed_and_tested(site: Path) -> None:
     assert "Toys are claims" in skipgrad("lab", on=(site,)).stdout
-    done = skipgrad("lab", "toy", "--quick", on=(site,))
+    done = skipgrad("lab", "toy", "--quick", "--out", str(site / "lab"), on=(site,))
     assert "It is a toy." in done.stdout
-    assert done.stderr == ""
+    assert done.stderr.splitlines()[-1] == "skipgrad: claim TOY 3/3: done"
 
 
 @pytest.mark.slow

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 NAMES_SHOWN = 3
 
 
-def show_graph(graph: SkipGraph, console: Console, model: str, *, suggest: bool = False) -> None:
+def show_graph(
+    graph: SkipGraph, console: Console, model: str, *, suggest: bool = False, forms: Sequence[str] = ()
+) -> None:
     """Prints all there is to say about a graph: the skips, what is none, what was not understood.
 
     Args:
@@ -32,12 +34,15 @@ def show_graph(graph: SkipGraph, console: Console, model: str, *, suggest: bool 
         console: where to.
         model: what the model is called.
         suggest: list suggestions and unclean shortcuts with their reasons; one line with their numbers when not.
+        forms: lines about the forms that were recognised.
     """
     console.print(Text(f"{model}: {sentence(graph)}", style="bold"))
     if graph.inputs:
         console.print(Text(f"traced with {graph.inputs} ({graph.how} tensors)", style="dim"))
     if graph.skips:
         console.print(skip_table(graph.skips))
+    for line in forms:
+        console.print(Text(line))
     for line in remarks(graph):
         console.print(Text(line))
     if suggest:
@@ -46,10 +51,10 @@ def show_graph(graph: SkipGraph, console: Console, model: str, *, suggest: bool 
         console.print(Text(f"\n{counts(graph)}; --suggest lists them"))
 
 
-def graph_text(graph: SkipGraph, model: str, *, suggest: bool = False) -> str:
+def graph_text(graph: SkipGraph, model: str, *, suggest: bool = False, forms: Sequence[str] = ()) -> str:
     """What `show_graph` prints, as the text a pipe gets."""
     console = Console(file=StringIO(), width=ROW_WIDTH, highlight=False, no_color=True, force_terminal=False)
-    show_graph(graph, console, model, suggest=suggest)
+    show_graph(graph, console, model, suggest=suggest, forms=forms)
     return cast(StringIO, console.file).getvalue()
 
 

@@ -47,17 +47,19 @@ def find(
 
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
     from skipgrad.finder import NO_RULES, find_built
+    from skipgrad.finder.forms import told
     from skipgrad.models import resolve_model, resolve_rules
 
     with stdout_is_ours():
         source = resolve_model(model, args)
         own = NO_RULES if rules is None else resolve_rules(rules)
         graph = find_built(source.build, lambda device: source.example(shape, device), label=model, rules=own)
+    forms = told(graph) if chosen == "table" else []
     if chosen == "table" and out is None:
-        show_graph(graph, answer_console(rows=True), model, suggest=suggest)
+        show_graph(graph, answer_console(rows=True), model, suggest=suggest, forms=forms)
         return 0
     if chosen == "table":
-        text = graph_text(graph, model, suggest=suggest)
+        text = graph_text(graph, model, suggest=suggest, forms=forms)
     elif chosen == "json":
         text = graph.to_json()
     else:
