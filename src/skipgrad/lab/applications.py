@@ -1,10 +1,11 @@
-"""What the applications have in common: nets with skips and without, trained alike, each at its best rate, and scored."""
+"""What the applications have in common: nets with skips and without, trained alike, at their best rates, and scored."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -94,8 +95,8 @@ def contest(
 ) -> Values:
     """Trains every net at every rate, keeps the rate with the lowest training loss at the end, and scores it.
 
-    The short version takes the first rate only. The ledger measures the first and the last step; the share of the last
-    is told.
+    The short version takes the first rate only. The ledger measures the first and the last step; the share told is that
+    of the last.
 
     Args:
         arms: the nets by name, `WITH` and `WITHOUT` among them.
@@ -140,8 +141,8 @@ def weights(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def share_of(ledger: Ledger, *, long: bool = False, step: int | None = None) -> float | None:
-    """The mean over skips of ‖S‖² / (‖S‖² + ‖B‖²) at a step, the last measured one unless told; None without skips."""
+def share_of(ledger: Ledger, *, long: bool = False) -> float | None:
+    """The mean over skips of ‖S‖² / (‖S‖² + ‖B‖²) at the last step measured; None without skips."""
     graph = ledger.graph
     if graph is None:
         return None
@@ -149,7 +150,7 @@ def share_of(ledger: Ledger, *, long: bool = False, step: int | None = None) -> 
     rows = [r for r in ledger.rows() if r.skip in wanted and r.finite]
     if not rows:
         return None
-    last = max(r.step for r in rows) if step is None else step
+    last = max(r.step for r in rows)
     shares = [share(r) for r in rows if r.step == last and r.skip_norm + r.branch_norm > 0]
     return math.fsum(shares) / len(shares) if shares else None
 
@@ -211,9 +212,7 @@ def over_all(held: Workload, each: Callable[[Any, Any], Any], limit: int = 100) 
 
     def score(model: nn.Module) -> float:
         total = count = 0.0
-        for number_, batch in enumerate(held.in_order()):
-            if number_ == limit:
-                break
+        for batch in islice(held.in_order(), limit):
             values = each(model(*batch.args, **batch.kwargs), batch.target)
             total, count = total + float(values.sum()), count + values.numel()
         return total / count
@@ -227,7 +226,6 @@ class Told:
 
     measure: Measure
     arms: tuple[str, ...] = (WITH, WITHOUT)
-    percent: bool = False
 
     def sentence(self, figures: Sequence[Figure]) -> str:
         """Score, weights, rate and share, as medians over the seeds."""

@@ -13,7 +13,7 @@ from skipgrad.lab.claim import Setting, Values
 from skipgrad.lab.registry import CLAIMS
 from skipgrad.models import fit
 
-DEPTH, BATCH, STEPS, QUICK_STEPS, RATES, SHOWN = 4, 16, 300, 120, (3e-3, 1e-3), 16
+DEPTH, BATCH, STEPS, QUICK_STEPS, RATES, SHOWN = 4, 16, 240, 100, (3e-3, 1e-3), 16
 NATS = Measure("loss, nats a byte", higher=False, learned=2.9, gap=0.2)
 
 
@@ -43,9 +43,7 @@ def one_seed(setting: Setting) -> Values:
         name: parts(fit(f"{__name__}:Chars", {"skips": skips}, "text", batch_size=BATCH), 0.01)
         for name, skips in ((WITH, True), (WITHOUT, False))
     }
-    recipe = Recipe(
-        QUICK_STEPS if setting.quick else STEPS, BATCH, "adamw", clip=1.0, warmup=0.05, schedule="cosine"
-    )
+    recipe = Recipe(QUICK_STEPS if setting.quick else STEPS, BATCH, "adamw", clip=1.0, warmup=0.05, schedule="cosine")
     score = over_all(work[WITH][1], nats, SHOWN)
     return contest({name: t for name, (t, _) in work.items()}, recipe, RATES, NATS, score, setting)
 
@@ -60,8 +58,10 @@ CLAIM = application(
     id="APP-LANGUAGE",
     title="Language model: a transformer with its skips and without",
     statement="A transformer learns to guess the next byte; the same one whose branches replace x hardly learns.",
-    anchor="without skips the output of attention falls to rank one, doubly exponentially with depth (Dong et al. 2021)",
-    setting=f"Pre-LN, {DEPTH} layers, 64 features, {STEPS} steps of {BATCH} windows of 64 bytes of Python's standard library, "
+    anchor="without skips the output of attention falls to rank one, doubly exponentially with depth (Dong et "
+    "al. 2021)",
+    setting=f"Pre-LN, {DEPTH} layers, 64 features, {STEPS} steps of {BATCH} windows of 64 bytes of Python's "
+    "standard library, "
     f"AdamW at the better of {RATES}, cosine, clipped at 1; scored on {SHOWN * BATCH} windows of the last per cent",
     one_seed=one_seed,
     duration="one minute",
