@@ -70,7 +70,7 @@ def lab(
             print_json({"schema": SCHEMA, "gallery": str(page)}) if json else console.print(f"gallery: {page}")
             return 0
     if not claims:
-        known = [(c, store.verdict(c)) for _, c in CLAIMS.items()]
+        known = [(c, store.verdict(c)) for c in [*others_, *apps]]
         if json:
             fields = ("id", "title", "statement", "anchor", "criterion", "duration")
             told = [{f: getattr(c, f) for f in fields} | {"verdict": v.state if v else None} for c, v in known]

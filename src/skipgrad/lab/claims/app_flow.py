@@ -21,7 +21,7 @@ from skipgrad.lab.claim import Setting, Values
 from skipgrad.lab.registry import CLAIMS
 from skipgrad.models import fit
 
-BATCH, EPOCHS, QUICK_EPOCHS, RATES = 32, 3, 1, (5e-3, 2e-3)
+BATCH, EPOCHS, QUICK_EPOCHS, RATES = 32, 3, 2, (5e-3, 2e-3)
 ERROR = Measure("endpoint error, pixels", higher=False, learned=0.3, gap=0.03)
 
 
