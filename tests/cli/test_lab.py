@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,21 @@ def test_one_of_model_and_data_is_not_enough(cli: Any, ran: list[Any]) -> None:
     done = cli("lab", "D1", "--model", "skipgrad:resnet8")
     assert (done.status, done.out, ran) == (1, "", [])
     assert "give both, or neither" in done.err
+
+
+def test_apps_are_run_by_one_word_and_are_not_among_all(
+    cli: Any, ran: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apps = {id: replace(CLAIM, id=id, topic="application") for id in ("APP-X", "APP-Y")}
+    monkeypatch.setattr(CLAIMS, "_entries", {"D1": CLAIM, **apps})
+    for words, ids in (
+        (["apps"], ["APP-X", "APP-Y"]),
+        (["--all"], ["D1"]),
+        (["Apps", "d1", "app-x"], ["APP-X", "APP-Y", "D1"]),
+        (["--all", "app-y"], ["D1", "APP-Y"]),
+    ):
+        ran.clear()
+        assert cli("lab", *words).status == 0
+        assert [id for id, _ in ran] == ids
+    listed = cli("lab").out
+    assert listed.index("D1 ") < listed.index("APP-X")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -14,10 +15,23 @@ from skipgrad.cli._tables import show_claims, show_verdict
 from skipgrad.cli._terminal import SCHEMA, answer_console, print_json, progress, say, stdout_is_ours
 from skipgrad.core.errors import BadInput
 
+if TYPE_CHECKING:
+    from skipgrad.lab import Claim
+
+
+def by_topic(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
+    """The applications, and the other claims."""
+    apps = [c for c in claims if c.topic == "application"]
+    return apps, [c for c in claims if c not in apps]
+
 
 def lab(
-    *claim: Annotated[str, Parameter(help="ids of claims, e.g. D1; all are listed when none is given")],
-    all_: Annotated[bool, Parameter(name="--all", negative="", show_default=False, help="every claim")] = False,
+    *claim: Annotated[
+        str, Parameter(help="ids of claims, e.g. D1; apps for all applications; all are listed when none is given")
+    ],
+    all_: Annotated[
+        bool, Parameter(name="--all", negative="", show_default=False, help="every claim but the applications")
+    ] = False,
     quick: Annotated[bool, flag("the short version of the experiments")] = False,
     seeds: Annotated[
         int | None, Parameter(validator=Number(gte=1), help="how many seeds; each claim's own number when not given")
@@ -46,16 +60,17 @@ def lab(
 
     console = answer_console()
     store = Store(out, __version__)
-    claims = [CLAIMS.get(name.upper()) for name in claim]  # an unknown one is told before the first experiment
-    if all_:
-        claims = [c for _, c in CLAIMS.items()]
+    apps, others_ = by_topic([c for _, c in CLAIMS.items()])
+    # An unknown one is told before the first experiment.
+    named = [c for name in claim for c in (apps if name.lower() == "apps" else [CLAIMS.get(name.upper())])]
+    claims = list({c.id: c for c in [*(others_ if all_ else []), *named]}.values())
     if gallery is not None:
         page = write_gallery(store, gallery)
         if not claims:
             print_json({"schema": SCHEMA, "gallery": str(page)}) if json else console.print(f"gallery: {page}")
             return 0
     if not claims:
-        known = [(c, store.verdict(c)) for _, c in CLAIMS.items()]
+        known = [(c, store.verdict(c)) for c in [*others_, *apps]]
         if json:
             fields = ("id", "title", "statement", "anchor", "criterion", "duration")
             told = [{f: getattr(c, f) for f in fields} | {"verdict": v.state if v else None} for c, v in known]

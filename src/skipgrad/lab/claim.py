@@ -13,7 +13,7 @@ from skipgrad.lab.picture import Picture
 VerdictState = Literal["reproduced", "not reproduced", "not resolvable at this scale", "measured"]
 Scale = Literal["two-cores", "gpu"]
 SCALES: tuple[Scale, ...] = ("two-cores", "gpu")
-Topic = Literal["gradient", "training", "structure", "memory", "regularization"]
+Topic = Literal["gradient", "training", "structure", "memory", "regularization", "application"]
 
 Values = dict[str, float]
 
