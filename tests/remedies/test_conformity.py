@@ -41,6 +41,7 @@ def test_what_is_registered_most_promising_first_retrofits_last():
         "add-skips",
         "gradient-scaling",
         "gradient-normalization",
+        "depth-transfer",
         "rezero",
         "skipinit",
         "layerscale",
