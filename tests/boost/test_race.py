@@ -114,7 +114,7 @@ def test_a_study_of_another_model_or_recipe_is_refused(raced):
 
 def test_a_study_of_another_version_is_refused(raced, monkeypatch: pytest.MonkeyPatch):
     _, out = raced
-    monkeypatch.setattr("skipgrad.race.record.__version__", "0.0.1")
+    monkeypatch.setattr("skipgrad.boost.job.versions", lambda: {"skipgrad": "0.0.1", "torch": "2"})
     with pytest.raises(BadInput, match=r"in place of '0\.0\.1'"):
         boost_job(replace(SMALL, out=out))
 

@@ -23,6 +23,15 @@ def test_factors_by_hand():
     assert factors(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 10.0]), 1.0).tolist() == [pytest.approx(0.5)]
 
 
+def test_a_convolutions_unit_is_an_output_channel_and_a_scalar_one_unit():
+    w, g = torch.ones(2, 3, 2, 2), torch.ones(2, 3, 2, 2)
+    g[1] = 0.01
+    found = factors(w, g, 0.1)
+    assert found.shape == (2, 1, 1, 1)
+    assert found.flatten().tolist() == [pytest.approx(0.1), 1.0]
+    assert factors(torch.tensor(2.0), torch.tensor(1.0), 0.1).item() == pytest.approx(0.2)
+
+
 def test_it_clips_what_the_optimizer_gets_and_not_the_last_layer():
     model, x, graph = cases.residual()
     applied = sg.remedy("agc", clip_factor=1e-3).plan(graph).apply(model)

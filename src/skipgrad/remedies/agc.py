@@ -132,10 +132,15 @@ def factors(weight: torch.Tensor, grad: torch.Tensor, clip_factor: float) -> tor
     A gradient that is not finite is left as it is.
     """
     dims = list(range(1, weight.dim())) if weight.dim() > 1 else list(range(weight.dim()))
-    most = clip_factor * weight.detach().float().norm(dim=dims, keepdim=True).clamp(min=LEAST)
-    size = grad.float().norm(dim=dims, keepdim=True)
+    most = clip_factor * _norm(weight.detach(), dims).clamp(min=LEAST)
+    size = _norm(grad, dims)
     found = torch.where(size > most, most / size, torch.ones_like(size))
     return torch.where(torch.isfinite(size), found, torch.ones_like(size)).to(grad.dtype)
+
+
+def _norm(values: torch.Tensor, dims: list[int]) -> torch.Tensor:
+    squares = values.float().square()
+    return (squares.sum(dims, keepdim=True) if dims else squares).sqrt()
 
 
 REMEDIES.register("agc", AdaptiveClipping(), rank=8)
