@@ -14,6 +14,7 @@ import skipgrad as sg
 from remedies import cases
 from skipgrad.core import MeasureError, RemedyRefused, SkipGraph, UnknownName
 from skipgrad.remedies import REMEDIES, Evidence, Plan, calibrate, remedy, treat
+from skipgrad.remedies.knobs import Span
 from skipgrad.remedies.retrofit.design import SAME
 
 NAMES = list(REMEDIES)
@@ -41,6 +42,9 @@ def test_what_is_registered_most_promising_first_retrofits_last():
         "add-skips",
         "gradient-scaling",
         "gradient-normalization",
+        "self-tune",
+        "depth-transfer",
+        "agc",
         "rezero",
         "skipinit",
         "layerscale",
@@ -78,6 +82,15 @@ def test_plan_is_readable_frozen_data(name: str):
     with pytest.raises(FrozenInstanceError):
         plan.remedy = "another"  # type: ignore[misc]
     assert plan == cure.plan(graph, measured)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_knobs_are_options_and_any_value_of_them_plans(name: str):
+    _, _, graph, measured = patient(name)
+    for option, knob in remedy(name).knobs.items():
+        values = (knob.low, knob.high) if isinstance(knob, Span) else knob.values
+        for value in values:
+            assert remedy(name, **{option: value}).plan(graph, measured).edits
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from skipgrad.check.chance import constant_loss
 from skipgrad.check.cured import after_cure
 from skipgrad.check.options import CheckOptions, CheckResult
 from skipgrad.check.paths import WHAT, path_row
@@ -34,6 +33,7 @@ from skipgrad.race import (
     steps_of,
     verdicts,
 )
+from skipgrad.race.chance import constant_loss
 from skipgrad.remedies import REMEDIES, remedy
 from skipgrad.report import write_html
 from skipgrad.store import REPORT, RUN, drop_empty, make_folder, read_run, set_aside

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -21,6 +24,7 @@ def prepare_with(
     *,
     device: str = "cpu",
     graph: SkipGraph | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Prepare:
     """The function that applies the remedy ``name`` to a fresh model of ``workload``.
 
@@ -33,14 +37,16 @@ def prepare_with(
         workload: where the example and the batch come from.
         device: the device the models are on.
         graph: the skips, if they are known already.
+        options: settings of the remedy's own.
 
     Returns:
         A callable for `train_trial` and `race`. It raises `RemedyRefused` when the remedy does not apply.
 
     Raises:
         UnknownName: no such remedy.
+        BadInput: an option that it does not have.
     """
-    cure = remedy(name)
+    cure = remedy(name, **(options or {}))
     known = graph
 
     def prepare(model: nn.Module) -> Treatment:

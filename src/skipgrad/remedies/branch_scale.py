@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
+from skipgrad.remedies.knobs import Choice, Knob
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
 from skipgrad.remedies.retrofit.design import Design, short_add
@@ -27,6 +29,7 @@ class BranchScale(Retrofit):
 
     name: ClassVar[str] = "branch-scale"
     title: ClassVar[str] = "Every branch times 1/√L"
+    knobs: ClassVar[Mapping[str, Knob]] = {"scale": Choice(("1/sqrt(L)", "1/L"))}
 
     def __init__(self, scale: float | str = "1/sqrt(L)") -> None:
         if scale not in ("1/sqrt(L)", "1/L") and not (isinstance(scale, int | float) and math.isfinite(scale)):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from skipgrad.core.graph import SkipGraph
 from skipgrad.ledger import watch
+from skipgrad.remedies.knobs import Knob, Span
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Edit
 from skipgrad.remedies.registry import REMEDIES
@@ -50,6 +51,7 @@ class GradientScaling(Remedy):
     name: ClassVar[str] = "gradient-scaling"
     title: ClassVar[str] = "Even out branch gradients by the measured skip gradient"
     kind: ClassVar[RemedyKind] = "gradient"
+    knobs: ClassVar[Mapping[str, Knob]] = {"power": Span(0.25, 1.0)}
 
     def __init__(self, power: float = 1.0) -> None:
         self.power = power

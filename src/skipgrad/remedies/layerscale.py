@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
+from skipgrad.remedies.knobs import Knob, Span
 from skipgrad.remedies.records import Left
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
@@ -26,6 +28,7 @@ class LayerScale(Retrofit):
 
     name: ClassVar[str] = "layerscale"
     title: ClassVar[str] = "A learned scale for each channel of every branch"
+    knobs: ClassVar[Mapping[str, Knob]] = {"init_values": Span(1e-5, 1.0, log=True)}
 
     def __init__(self, init_values: float = 1e-5) -> None:
         if not math.isfinite(init_values):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,6 +17,7 @@ from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Measurements
 from skipgrad.instrument.wrappers import peel
 from skipgrad.remedies.evidence import Evidence
+from skipgrad.remedies.knobs import Knob
 from skipgrad.remedies.records import Edit, Left, Verification
 
 RemedyKind = Literal["model", "gradient"]
@@ -202,12 +203,14 @@ class Remedy(ABC):
         title: one line for people.
         kind: ``"model"``: edits the model; ``"gradient"``: edits parameters' gradients before each step.
         by_default: whether it races when nobody names the contestants.
+        knobs: options of its constructor that are worth tuning, each with the values a search tries.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     kind: ClassVar[RemedyKind]
     by_default: ClassVar[bool] = True
+    knobs: ClassVar[Mapping[str, Knob]] = MappingProxyType({})
 
     @abstractmethod
     def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:

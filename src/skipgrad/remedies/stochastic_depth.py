@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
+from skipgrad.remedies.knobs import Knob, Span
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
 from skipgrad.remedies.retrofit.design import Design, short_add
@@ -27,6 +29,7 @@ class StochasticDepth(Retrofit):
 
     name: ClassVar[str] = "stochastic-depth"
     title: ClassVar[str] = "Drop branches at random in training"
+    knobs: ClassVar[Mapping[str, Knob]] = {"survival_prob": Span(0.5, 1.0)}
 
     def __init__(self, survival_prob: float = 0.9, per_sample: bool = True, linear: bool = True) -> None:
         if not 0 < survival_prob <= 1:

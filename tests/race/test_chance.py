@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from skipgrad.check.chance import constant_loss
 from skipgrad.core import SkipGraph
 from skipgrad.models import fit
 from skipgrad.race import find_skips
+from skipgrad.race.chance import constant_loss
 
 
 @pytest.mark.parametrize(
