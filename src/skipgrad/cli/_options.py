@@ -40,7 +40,7 @@ InputShape = Annotated[str | None, Parameter(name="--input", help="shape of the 
 Json = Annotated[bool, flag("print one JSON object on stdout and nothing else")]
 
 
-def model_args(pairs: Sequence[str] | None) -> dict[str, Any]:
+def model_args(pairs: Sequence[str] | None, option: str = "--model-arg") -> dict[str, Any]:
     """``["depth=20", "norm=group"]`` as ``{"depth": 20, "norm": "group"}``.
 
     Raises:
@@ -52,13 +52,13 @@ def model_args(pairs: Sequence[str] | None) -> dict[str, Any]:
         key = key.strip().replace("-", "_")
         if not equals or not key.isidentifier():
             raise BadInput(
-                "reading --model-arg",
+                f"reading {option}",
                 received=repr(pair),
-                todo="write NAME=VALUE, e.g. --model-arg num_classes=10",
+                todo=f"write NAME=VALUE, e.g. {option} num_classes=10",
             )
         if key in args:
             raise BadInput(
-                "reading --model-arg", received=f"{key!r} twice: {args[key]!r} and {text!r}", todo="give it once"
+                f"reading {option}", received=f"{key!r} twice: {args[key]!r} and {text!r}", todo="give it once"
             )
         try:
             args[key] = ast.literal_eval(text.strip())

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from skipgrad.cli._options import DataRef, Json, ModelArgs, ModelRef, flag, model_args
 from skipgrad.cli._terminal import answer_console, command_line, print_json, progress, say, stdout_is_ours
+from skipgrad.core.errors import BadInput
 from skipgrad.core.recipe import Recipe
 from skipgrad.core.training import TrainingRecipe, parse_settings
 
@@ -61,6 +62,10 @@ def train(
     skip_bad: Annotated[
         bool, flag("read all samples first, leave out those that cannot be read, and count them")
     ] = False,
+    remedy: Annotated[str | None, Parameter(help="edit the fresh model by this remedy, and train that")] = None,
+    remedy_arg: Annotated[
+        list[str] | None, Parameter(negative="", help="NAME=VALUE, a setting of the remedy's; repeatable")
+    ] = None,
     show: Annotated[bool, Parameter(name="--show-recipe", negative="", help="print the recipe and end")] = False,
     model_arg: ModelArgs = None,
     json: Json = False,
@@ -70,6 +75,8 @@ def train(
     given = {f.name: v for f in fields(Flags) if (v := getattr(flags, f.name)) is not None}
 
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
+    from skipgrad.models import fit
+    from skipgrad.race import prepare_with
     from skipgrad.train.job import TrainOptions, named_recipe
     from skipgrad.train.job import train as run_train
 
@@ -77,6 +84,13 @@ def train(
     if show:
         print(chosen.to_toml(), end="")
         return FINISHED
+    prepare, settings = None, model_args(remedy_arg, option="--remedy-arg")
+    if remedy is not None:
+        with stdout_is_ours():
+            work = fit(model, args, data, batch_size=chosen.batch_size)
+        prepare = prepare_with(remedy, work, device=chosen.device, options=settings)
+    elif settings:
+        raise BadInput("reading --remedy-arg", received=f"{remedy_arg}, and no --remedy", todo="name the remedy")
     options = TrainOptions(
         model=model,
         data=data,
@@ -90,9 +104,10 @@ def train(
         log=tuple(log or ()),
         command=command_line(),
         strategy=strategy,
+        treatment="" if remedy is None else " ".join((remedy, *(f"{k}={v!r}" for k, v in settings.items()))),
     )
     with progress() as tell, stdout_is_ours():
-        result = run_train(options, tell)
+        result = run_train(options, tell, prepare=prepare)
     if result.rank:
         return STATUS[result.state]  # the process of rank 0 speaks for all
     if json:
