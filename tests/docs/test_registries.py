@@ -30,7 +30,12 @@ def menu(text: str, section: str, pages: Sequence[tuple[str, str]]) -> str:
     index, *lines = text[begin:end].splitlines(keepends=True)
     listed = {page for _, page in pages}
     others = [line for line in lines if line.split()[-1] not in listed]
-    return text[:begin] + "".join([index, *(f"      - {t}: {p}\n" for t, p in pages), *others]) + text[end:]
+    return text[:begin] + "".join([index, *(f"      - {_quoted(t)}: {p}\n" for t, p in pages), *others]) + text[end:]
+
+
+def _quoted(title: str) -> str:
+    """A title as a key of YAML: in quotes where it has a colon of its own."""
+    return f'"{title}"' if ": " in title else title
 
 
 def table(text: str, head: str, rows: Sequence[tuple[str, str]], *, ordered: bool) -> str:
