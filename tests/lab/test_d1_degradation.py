@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skipgrad.lab import run_claim
+from skipgrad.lab import Setting, run_claim
 from skipgrad.lab.claims import d1_degradation as d1
 
 
@@ -41,7 +41,7 @@ def test_the_training_error_counts_every_example_with_running_statistics():
 
 
 def test_the_experiment_trains_four_nets_a_seed_and_tells_as_it_goes(monkeypatch):
-    monkeypatch.setattr(d1, "trained_error", lambda net, seed, *_: errors(0.2, 50.0 + seed, 0.1)[net])
+    monkeypatch.setattr(d1, "trained_error", lambda net, setting, _epochs: errors(0.2, 50.0 + setting.seed, 0.1)[net])
     told = []
     verdict = run_claim("D1", tell=told.append)
     assert verdict.state == "reproduced"
@@ -54,4 +54,4 @@ def test_the_experiment_trains_four_nets_a_seed_and_tells_as_it_goes(monkeypatch
 
 def test_a_short_training_already_lowers_the_error_of_the_residual_net():
     # Ten seeds gave 3 to 7 % after two epochs with AVX2, from 85 to 93 % before the first; after one, 53 to 90 %.
-    assert d1.trained_error("resnet20", seed=0, epochs=2) < 20
+    assert d1.trained_error("resnet20", Setting(0), epochs=2) < 20

@@ -16,16 +16,17 @@ from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.finder import find
 from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
-from skipgrad.lab.claims.d3_lesion import blocks_of_one_shape, recipe
+from skipgrad.lab.claims.d1_degradation import EPOCHS, WIDTH, recipe, workload_of
+from skipgrad.lab.claims.d3_lesion import blocks_of_one_shape
 from skipgrad.lab.picture import dots
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.trained import digits, error, samples, trained
+from skipgrad.lab.trained import error, samples, trained
 from skipgrad.ledger import watch
 from skipgrad.models import Workload
 from skipgrad.probes.lesion import dropped, lesions
 from skipgrad.probes.lesion.lesion import error_percent
 
-NET, WIDTH, BATCH, EPOCHS, QUICK_EPOCHS = "resnet56", 8, 64, 15, 6
+NET, QUICK_EPOCHS = "resnet56", 6
 SHARE, ALLOWED, FITS, RUNS = 1 / 3, 3.0, 5.0, 9
 WAYS = ("lesion", "ledger", "cosine")
 
@@ -93,8 +94,8 @@ def one_seed(setting: Setting) -> Values:
     """A third of the blocks dropped, chosen in three ways and at random."""
     epochs = QUICK_EPOCHS if setting.quick else EPOCHS
     setting.say(f"training {NET}")
-    workload = digits(f"skipgrad:{NET}", {"norm": "batch", "width": WIDTH}, BATCH)
-    model, _ = trained(workload, recipe(setting.seed, epochs), setting)
+    workload = workload_of(NET)
+    model, _ = trained(workload, recipe(workload, setting.seed, epochs), setting)
     x, y = samples(workload, 512)
     paths = blocks_of_one_shape(model)
     base = error(model, x, y)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from skipgrad.core import Recipe
 from skipgrad.core.units import number
-from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle, over
 from skipgrad.lab.picture import dots
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.models import Workload, fit
-from skipgrad.train import settle, train_trial
+from skipgrad.lab.trained import CHANCE, digits, error, samples, trained
+from skipgrad.models import Workload
 
 EPOCHS, QUICK_EPOCHS, BATCH, RATE, WIDTH = 15, 5, 64, 0.1, 8
 GAP, RESIDUAL_BELOW, SHALLOW_BELOW = 20.0, 1.0, 5.0
@@ -23,33 +21,27 @@ NETS = ("plain20", "plain56", "resnet20", "resnet56")
 
 def workload_of(net: str) -> Workload:
     """A built-in net with batch norm on the digits."""
-    return fit(f"skipgrad:{net}", {"norm": "batch", "width": WIDTH}, "digits", batch_size=BATCH)
+    return digits(f"skipgrad:{net}", {"norm": "batch", "width": WIDTH}, BATCH)
+
+
+def recipe(workload: Workload, seed: int, epochs: int) -> Recipe:
+    """How these nets are trained, here and in the claims that look into them."""
+    assert workload.data.size is not None
+    steps = epochs * (workload.data.size // BATCH)
+    return Recipe(steps, BATCH, "sgd", RATE, seed, warmup=1 / epochs, schedule="cosine")
 
 
 def training_error(model: nn.Module, workload: Workload) -> float:
     """Share of all training examples the model gets wrong, in percent; with the running statistics of its norms."""
     assert workload.data.size is not None
-    batch = workload.prepare(*workload.data.gather(range(workload.data.size)))
-    was = model.training
-    model.eval()
-    with torch.no_grad():
-        wrong = (model(*batch.args, **batch.kwargs).argmax(1) != batch.target).float().mean()
-    model.train(was)
-    return 100 * float(wrong)
+    return error(model, *samples(workload, workload.data.size))
 
 
-def trained_error(net: str, seed: int, epochs: int, threads: Threads | None = None) -> float:
-    """The training error of one net after training; 90 %, which is chance, when it diverged."""
+def trained_error(net: str, setting: Setting, epochs: int) -> float:
+    """The training error of one net after training; that of chance when it diverged."""
     workload = workload_of(net)
-    assert workload.data.size is not None
-    steps = epochs * (workload.data.size // BATCH)
-    settings = Recipe(
-        steps=steps, batch_size=BATCH, lr=RATE, seed=seed, warmup=1 / epochs, schedule="cosine", optimizer="sgd"
-    )
-    kept: list[nn.Module] = []
-    settle(workload, settings, threads)
-    result = train_trial(workload, settings, prepare=kept.append, threads=threads)
-    return 90.0 if result.diverged else training_error(kept[0], workload)
+    model, result = trained(workload, recipe(workload, setting.seed, epochs), setting)
+    return CHANCE if result.diverged else training_error(model, workload)
 
 
 def judge(values: Values) -> bool | None:
@@ -64,7 +56,7 @@ def one_seed(setting: Setting) -> Values:
     errors = {}
     for net in NETS:
         setting.say(net)
-        errors[net] = trained_error(net, setting.seed, epochs, setting.threads)
+        errors[net] = trained_error(net, setting, epochs)
     return values_of(errors)
 
 

@@ -15,22 +15,16 @@ from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.finder import find
 from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
+from skipgrad.lab.claims.d1_degradation import BATCH, EPOCHS, QUICK_EPOCHS, WIDTH, recipe, workload_of
 from skipgrad.lab.picture import dots
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.trained import digits, error, samples, trained
+from skipgrad.lab.trained import error, samples, trained
 from skipgrad.models import Workload
 from skipgrad.probes.lesion import lesions, swapped
 from skipgrad.probes.lesion.lesion import error_percent
 
-EPOCHS, QUICK_EPOCHS, BATCH, RATE, WIDTH = 15, 5, 64, 0.1, 8
 LITTLE, MUCH, FITS = 2.0, 60.0, 5.0
 IMAGES = 512
-
-
-def recipe(seed: int, epochs: int) -> Recipe:
-    """As in D1."""
-    steps = epochs * (1797 // BATCH)
-    return Recipe(steps, BATCH, "sgd", RATE, seed, warmup=1 / epochs, schedule="cosine")
 
 
 def blocks_of_one_shape(model: nn.Module) -> list[str]:
@@ -58,8 +52,8 @@ def one_seed(setting: Setting) -> Values:
     epochs = QUICK_EPOCHS if setting.quick else EPOCHS
     for net in ("resnet56", "plain20"):
         setting.say(f"training {net}")
-        workload = digits(f"skipgrad:{net}", {"norm": "batch", "width": WIDTH}, BATCH)
-        model, _ = trained(workload, recipe(setting.seed, epochs), setting)
+        workload = workload_of(net)
+        model, _ = trained(workload, recipe(workload, setting.seed, epochs), setting)
         x, y = samples(workload, IMAGES)
         base = error(model, x, y)
         paths = blocks_of_one_shape(model)

@@ -11,15 +11,15 @@ from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.finder import find
 from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
-from skipgrad.lab.claims.d3_lesion import recipe
+from skipgrad.lab.claims.d1_degradation import EPOCHS, QUICK_EPOCHS, WIDTH, recipe, workload_of
 from skipgrad.lab.picture import dots
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.trained import digits, error, fresh, samples, trained
+from skipgrad.lab.trained import error, fresh, samples, trained
 from skipgrad.models import Workload
 from skipgrad.probes import path_spectrum
 
-NET, WIDTH, BATCH, IMAGES = "resnet56", 8, 64, 8
-EPOCHS, QUICK_EPOCHS, FITS = 15, 5, 5.0
+NET, IMAGES = "resnet56", 8
+FITS = 5.0
 
 
 def spectrum_of(model: nn.Module, workload: Workload, prefix: str) -> Values:
@@ -41,11 +41,11 @@ def spectrum_of(model: nn.Module, workload: Workload, prefix: str) -> Values:
 def one_seed(setting: Setting) -> Values:
     """The exact spectrum before and after training."""
     epochs = QUICK_EPOCHS if setting.quick else EPOCHS
-    workload = digits(f"skipgrad:{NET}", {"norm": "batch", "width": WIDTH}, BATCH)
+    workload = workload_of(NET)
     setting.say("the spectrum at the start")
     values = spectrum_of(fresh(workload, setting.seed), workload, "at the start")
     setting.say(f"training {NET}")
-    model, _ = trained(workload, recipe(setting.seed, epochs), setting)
+    model, _ = trained(workload, recipe(workload, setting.seed, epochs), setting)
     x, y = samples(workload, 512)
     values["error %"] = error(model, x, y)
     setting.say("the spectrum after training")

@@ -14,16 +14,16 @@ from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
-from skipgrad.lab.claims.d3_lesion import recipe
+from skipgrad.lab.claims.d1_degradation import EPOCHS, QUICK_EPOCHS, WIDTH, recipe, workload_of
 from skipgrad.lab.picture import lines
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.trained import digits, error, samples, trained
+from skipgrad.lab.trained import error, samples, trained
 from skipgrad.models import Workload
 from skipgrad.probes.landscape import extreme_eigenvalues, filter_normalised, landscape
 from skipgrad.probes.landscape.grid import at
 
 NETS = {"resnet56": "with skips", "plain56": "without"}
-WIDTH, BATCH, EPOCHS, QUICK_EPOCHS, IMAGES = 8, 64, 15, 5, 96
+IMAGES = 96
 SLICE, LINE, STEPS = (-0.5, -0.25, 0.0, 0.25, 0.5), 21, 16
 RATIO = 3.0
 
@@ -34,8 +34,8 @@ def one_seed(setting: Setting) -> Values:
     epochs = QUICK_EPOCHS if setting.quick else EPOCHS
     for net, name in NETS.items():
         setting.say(f"training {net}")
-        workload = digits(f"skipgrad:{net}", {"norm": "batch", "width": WIDTH}, BATCH)
-        model, _ = trained(workload, recipe(setting.seed, epochs), setting)
+        workload = workload_of(net)
+        model, _ = trained(workload, recipe(workload, setting.seed, epochs), setting)
         x, y = samples(workload, IMAGES)
         values[f"error {name} %"] = error(model, x, y)
         direction = filter_normalised(model, 1000 + setting.seed)

@@ -13,16 +13,16 @@ from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.finder import find
 from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
-from skipgrad.lab.claims.d3_lesion import blocks_of_one_shape, recipe
+from skipgrad.lab.claims.d1_degradation import EPOCHS, QUICK_EPOCHS, WIDTH, recipe, workload_of
+from skipgrad.lab.claims.d3_lesion import blocks_of_one_shape
 from skipgrad.lab.picture import dots
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.trained import digits, error, fresh, samples, trained
+from skipgrad.lab.trained import error, fresh, samples, trained
 from skipgrad.models import Workload
 from skipgrad.probes import Drift
 from skipgrad.train import train_trial
 
-NETS, WIDTH, BATCH, IMAGES = ("resnet56", "plain20"), 8, 64, 512
-EPOCHS, QUICK_EPOCHS, FITS = 15, 5, 5.0
+NETS, IMAGES, FITS = ("resnet56", "plain20"), 512, 5.0
 SLOW, FAST = 0.95, 0.5
 
 
@@ -55,10 +55,10 @@ def one_seed(setting: Setting) -> Values:
     epochs = QUICK_EPOCHS if setting.quick else EPOCHS
     for net in NETS:
         setting.say(f"training {net}")
-        workload = digits(f"skipgrad:{net}", {"norm": "batch", "width": WIDTH}, BATCH)
+        workload = workload_of(net)
         x, y = samples(workload, IMAGES)
         start, _ = neighbours(fresh(workload, setting.seed), x)
-        model, _ = trained(workload, recipe(setting.seed, epochs), setting)
+        model, _ = trained(workload, recipe(workload, setting.seed, epochs), setting)
         cosine, alignment = neighbours(model, x)
         values |= {
             f"{net} cosine": cosine,
