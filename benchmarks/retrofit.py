@@ -150,8 +150,7 @@ def tried(net: Net, form: str) -> str:
     try:
         if not applied.verify(Evidence(args, kwargs)).ok:
             faults.append("not verified")
-        if not model.load_state_dict(before, strict=True):
-            faults.append("an old checkpoint does not load")
+        model.load_state_dict(before)  # an old checkpoint; raises where a key is missed
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
         model.train()
         out = next(t for t in tensors_in(model(*args, **kwargs)) if t.is_floating_point())

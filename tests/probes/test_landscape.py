@@ -1,0 +1,110 @@
+"""Directions, grids and curvature against what is worked out in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skipgrad.core import BadInput
+from skipgrad.probes.landscape import extreme_eigenvalues, filter_normalised, landscape
+from skipgrad.probes.landscape.grid import at
+
+
+def made() -> tuple[nn.Sequential, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * 9, 4)).double()
+    x, y = torch.randn(8, 1, 5, 5, dtype=torch.float64), torch.randint(4, (8,))
+    model(x)
+    return model.eval(), x, y
+
+
+def test_a_direction_is_as_long_as_the_weights_filter_by_filter() -> None:
+    model, _, _ = made()
+    for ignore in ("biasbn", "none"):
+        d = filter_normalised(model, 3, ignore=ignore)
+        for name, w in model.named_parameters():
+            if w.dim() > 1:
+                torch.testing.assert_close(d[name].flatten(1).norm(dim=1), w.detach().flatten(1).norm(dim=1))
+            elif ignore == "biasbn":
+                assert not d[name].any()
+            else:
+                torch.testing.assert_close(d[name].norm(), w.detach().norm())
+    assert torch.equal(filter_normalised(model, 3)["0.weight"], filter_normalised(model, 3)["0.weight"])
+    assert not torch.equal(filter_normalised(model, 3)["0.weight"], filter_normalised(model, 4)["0.weight"])
+
+
+def test_the_grid_is_the_loss_at_each_point_and_the_net_is_as_it_was(tmp_path: Path) -> None:
+    model, x, y = made()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    one, two = filter_normalised(model, 1), filter_normalised(model, 2)
+    found = landscape(model, lambda run: F.cross_entropy(run(x), y), one, two, xs=(-0.5, 0.0, 1.0), ys=(0.0, 0.7))
+    assert found.losses.shape == (2, 3)
+    for i, b in enumerate((0.0, 0.7)):
+        for j, a in enumerate((-0.5, 0.0, 1.0)):
+            with at(model, ((a, one), (b, two))), torch.no_grad():
+                assert found.losses[i, j] == pytest.approx(float(F.cross_entropy(model(x), y)), rel=1e-10)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    held = np.load(found.save(tmp_path / "grid.npz"))
+    assert np.array_equal(held["losses"], found.losses)
+    text = found.save(tmp_path / "grid.vtk").read_text("utf-8")
+    assert "DIMENSIONS 3 2 1" in text
+    assert len(text.split("LOOKUP_TABLE default\n")[1].split()) == 6
+    with pytest.raises(BadInput, match="npz"):
+        found.save(tmp_path / "grid.png")
+
+
+def test_it_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
+    model, x, y = made()
+    one, two = filter_normalised(model, 1), filter_normalised(model, 2)
+    calls = []
+
+    def loss(run) -> Tensor:  # type: ignore[no-untyped-def]
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return F.cross_entropy(run(x), y)
+
+    grid, kept = {"xs": (-1.0, 0.0, 1.0), "ys": (-1.0, 0.0, 1.0)}, tmp_path / "rows.json"
+    with pytest.raises(KeyboardInterrupt):
+        landscape(model, loss, one, two, resume=kept, **grid)
+    found = landscape(model, loss, one, two, resume=kept, **grid)
+    assert len(calls) == 6 + 6  # one row was finished
+    assert np.allclose(found.losses, landscape(model, loss, one, two, **grid).losses)
+    with pytest.raises(BadInput, match="another grid"):
+        landscape(model, loss, one, two, xs=(0.0,), resume=kept)
+    kept.write_text("[", encoding="utf-8")
+    with pytest.raises(BadInput, match="no landscape"):
+        landscape(model, loss, one, two, resume=kept, **grid)
+
+
+def test_the_ends_of_the_spectrum_are_those_of_the_whole_hessian() -> None:
+    model, x, y = made()
+    names = [n for n, _ in model.named_parameters()]
+
+    def loss(*weights: Tensor) -> Tensor:
+        out = torch.func.functional_call(model, dict(zip(names, weights, strict=True)), (x,))
+        return F.cross_entropy(out, y)
+
+    weights = tuple(p.detach() for p in model.parameters())
+    blocks = torch.autograd.functional.hessian(loss, weights)
+    sizes = [p.numel() for p in weights]
+    whole = torch.cat([torch.cat([b.reshape(n, -1) for b in row], 1) for n, row in zip(sizes, blocks, strict=True)])
+    values = torch.linalg.eigvalsh(whole)
+    found = extreme_eigenvalues(model, lambda: F.cross_entropy(model(x), y), steps=200, tolerance=1e-9)
+    assert found.high == pytest.approx(float(values[-1]), rel=1e-6)
+    assert found.low == pytest.approx(float(values[0]), rel=1e-6, abs=1e-9 * float(values[-1]))
+    rough = extreme_eigenvalues(model, lambda: F.cross_entropy(model(x), y), steps=3, tolerance=0)
+    assert rough.steps == 3
+    assert rough.residual > found.residual
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_loss_without_a_gradient_is_refused() -> None:
+    model, x, y = made()
+    with pytest.raises(BadInput, match="without a gradient"), torch.no_grad():
+        extreme_eigenvalues(model, lambda: F.cross_entropy(model(x), y))
