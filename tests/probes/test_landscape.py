@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,14 @@ def test_the_grid_is_the_loss_at_each_point_and_the_net_is_as_it_was(tmp_path: P
     assert found.losses.shape == (2, 3)
     for i, b in enumerate((0.0, 0.7)):
         for j, a in enumerate((-0.5, 0.0, 1.0)):
-            with at(model, ((a, one), (b, two))), torch.no_grad():
-                assert found.losses[i, j] == pytest.approx(float(F.cross_entropy(model(x), y)), rel=1e-10)
+            twin = copy.deepcopy(model)
+            with torch.no_grad():
+                for name, p in twin.named_parameters():
+                    p.add_(a * one[name] + b * two[name])
+                truth = float(F.cross_entropy(twin(x), y))
+                assert found.losses[i, j] == pytest.approx(truth, rel=1e-10)
+                with at(model, ((a, one), (b, two))):
+                    assert float(F.cross_entropy(model(x), y)) == pytest.approx(truth, rel=1e-10)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     held = np.load(found.save(tmp_path / "grid.npz"))
     assert np.array_equal(held["losses"], found.losses)
