@@ -20,8 +20,9 @@ def choose(units: Sequence[Unit], total: int, budget: float) -> tuple[tuple[int,
         total − Σ gain + max inside ≤ budget
 
     where the largest unit counts in full, as all it saves is there again while its backward runs. For a largest size
-    given, best[i][b] – the least time that frees b more bytes with units i, i+1, … – is the smaller of best[i+1][b]
-    (unit i is left alone) and seconds_i + best[end_i][b − gain_i] (it is taken, and what is inside it passed over).
+    given, `best[i][b]` – the least time that frees b more bytes with units i, i+1, … – is the smaller of `best[i+1][b]`
+    (unit i is left alone) and `seconds_i + best[end_i][b − gain_i]` (it is taken, and what is inside it passed
+    over).
     Bytes are counted in 4,096ths of what must be freed, rounded so that the budget holds. Optimal but for that
     rounding.
 
