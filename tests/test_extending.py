@@ -185,7 +185,9 @@ def test_a_check_a_remedy_data_and_a_writer_from_outside(site: Path, tmp_path: P
 @pytest.mark.slow
 def test_a_remedy_from_outside_is_raced_and_offered(site: Path, tmp_path: Path) -> None:
     words = ["boost", "skipgrad:resnet8", "--data", "toydata", "--steps", "3", "--seeds", "1", "--trials", "1"]
-    told = json.loads(skipgrad(*words, "--try", "toy-cure", "--json", "--out", str(tmp_path / "race"), on=(site,)).stdout)
+    told = json.loads(
+        skipgrad(*words, "--try", "toy-cure", "--json", "--out", str(tmp_path / "race"), on=(site,)).stdout
+    )
     (cure,) = told["contestants"]
     assert (cure["name"], cure["state"] != "refused", cure["runs"]) == ("toy-cure", True, 1)
     wrong = skipgrad(*words, "--try", "toy-cue", on=(site,), status=1)

@@ -125,7 +125,7 @@ def test_the_nets_without_skips_have_none_and_the_same_weights() -> None:
 
 def test_detectors_differ_in_their_laterals_alone() -> None:
     pytest.importorskip("torchvision")
-    from skipgrad.lab.scenes import Pyramid
+    from skipgrad.models.nets.fasterrcnn import Pyramid
 
     x = torch.randn(1, 3, 64, 64)
     made = {}
@@ -143,7 +143,8 @@ def test_detectors_differ_in_their_laterals_alone() -> None:
 def test_scenes_are_what_their_boxes_say_and_a_perfect_detector_scores_one() -> None:
     pytest.importorskip("torchmetrics")
     pytest.importorskip("pycocotools")
-    from skipgrad.lab.scenes import mean_average_precision, scenes
+    from skipgrad.lab.scenes import mean_average_precision
+    from skipgrad.models.data.detection import scenes
 
     x, targets = scenes(6, 3)
     assert torch.equal(x, scenes(6, 3)[0])

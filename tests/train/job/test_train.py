@@ -40,6 +40,24 @@ def interrupted(out, recipe=SHORT, at=3, **more):
     return train(options(out, recipe, save_every=0, **more), stop)
 
 
+def test_a_detector_trains_and_is_told_by_its_precision(tmp_path):
+    recipe = TrainingRecipe(steps=2, batch_size=2, measure_every=1, holdout=0.004)
+    result = train(TrainOptions("skipgrad:fasterrcnn", "detection", tmp_path, recipe=recipe, threads=1))
+    assert (result.state, result.metric) == ("finished", "map")
+    (told,) = result.evaluations
+    assert {"map", "map_50"} <= set(told)
+    assert 0 <= told["map"] <= told["map_50"] <= 1
+    run = read_run(tmp_path / "run.sqlite")
+    assert len(run.graph.skips) == 6  # four of the backbone, two of the pyramid
+    assert {r.step for r in run.skip_rows[0]} == {0, 1}
+    with pytest.raises(BadInput, match="label_smoothing"):
+        train(
+            TrainOptions(
+                "skipgrad:fasterrcnn", "detection", tmp_path / "b", recipe=replace(recipe, label_smoothing=0.1)
+            )
+        )
+
+
 def test_it_leaves_weights_losses_rows_evaluations_and_findings(tmp_path):
     result = train(options(tmp_path / "out", replace(SHORT, epochs=2)))
     assert result.state == "finished"

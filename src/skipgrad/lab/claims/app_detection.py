@@ -10,7 +10,9 @@ from skipgrad.core.extras import wanted
 from skipgrad.lab.applications import WITH, WITHOUT, Measure, application, contest, found_and_measured
 from skipgrad.lab.claim import Setting, Values
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.scenes import CLASSES, SIDE, Scenes, detector, mean_average_precision, scenes
+from skipgrad.lab.scenes import Scenes, mean_average_precision
+from skipgrad.models.data.detection import CLASSES, SIDE, scenes
+from skipgrad.models.nets.fasterrcnn import detector
 
 TRAIN, TEST, STEPS, QUICK_STEPS, BATCH, RATES = 400, 100, 150, 80, 8, (2e-3, 5e-3)
 PRECISION = Measure("mAP", higher=True, learned=0.15, gap=0.05)
@@ -21,7 +23,8 @@ def one_seed(setting: Setting) -> Values:
     x, targets = scenes(TRAIN, 10_000 + setting.seed)
     test = scenes(TEST, 20_000 + setting.seed)
     arms = {
-        name: Scenes(lambda on=on: detector(on), x, targets, BATCH) for name, on in ((WITH, True), (WITHOUT, False))
+        name: Scenes(lambda on=on: detector(laterals=on), x, targets, BATCH)
+        for name, on in ((WITH, True), (WITHOUT, False))
     }
     recipe = Recipe(QUICK_STEPS if setting.quick else STEPS, BATCH, "adam", clip=5.0, warmup=0.05, schedule="cosine")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skipgrad.core import DataError
 
-Task = Literal["classification", "segmentation", "language model", "custom"]
+Task = Literal["classification", "segmentation", "detection", "language model", "custom"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class DataSource:
 
     Attributes:
         ref: the reference it was resolved from.
-        task: what the targets are: a class per image, a class per pixel, the next token, or the user's own.
+        task: what the targets are: a class per image, a class per pixel, boxes (a dict an image, as torchvision's
+            detectors take them), the next token, or the user's own.
         size: number of samples; None for a stream that has no length.
         gather: samples by index → (inputs, targets). Images are (n, C, H, W) float32, token ids (n, T) int64.
         shape: shape of one input without the batch; () when samples are not tensors.

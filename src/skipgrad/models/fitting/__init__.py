@@ -6,6 +6,7 @@ from typing import Any
 
 from skipgrad.core import DataError
 from skipgrad.models.data import resolve_data
+from skipgrad.models.fitting.detection import fit_detection
 from skipgrad.models.fitting.images import check_batch, fit_images
 from skipgrad.models.fitting.own import fit_own
 from skipgrad.models.fitting.text import fit_text
@@ -38,6 +39,8 @@ def fit(model_ref: str, model_args: dict[str, Any] | None, data_ref: str, *, bat
             received=source.untrainable,
             todo="use `skipgrad find` for this model, or give your own data",
         )
+    if "detection" in (data.task, source.kind) and data.task != "custom":
+        return fit_detection(source, data, batch_size)
     if data.task == "language model":
         return fit_text(source, data, batch_size)
     if data.task == "custom":

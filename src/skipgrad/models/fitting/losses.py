@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,6 +24,21 @@ def segmentation(output: Any, batch: Batch, *, label_smoothing: float = 0.0) -> 
     if logits.shape[-2:] != batch.target.shape[-2:]:
         logits = F.interpolate(logits, size=batch.target.shape[-2:], mode="bilinear", align_corners=False)
     return F.cross_entropy(logits, batch.target, label_smoothing=label_smoothing)
+
+
+def detection(output: Any, batch: Batch) -> Tensor:
+    """The sum of the losses that a detector in training mode returns.
+
+    Raises:
+        ModelError: it returned something else.
+    """
+    if not isinstance(output, dict) or not all(isinstance(v, Tensor) and v.numel() == 1 for v in output.values()):
+        raise ModelError(
+            "computing the loss of a detector",
+            received=f"a {type(output).__name__}, no dict of losses",
+            todo="return a dict of losses in training mode, as torchvision's detectors do",
+        )
+    return torch.stack(list(output.values())).sum()
 
 
 def language(output: Any, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:

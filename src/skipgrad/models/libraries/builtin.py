@@ -10,6 +10,7 @@ from skipgrad.models.nets import look_up
 from skipgrad.models.source import Inputs, ModelSource, ids, image, roles_of, signature_of
 
 _NATURAL_SIZE = {"digits": 8, "shapes": 32}
+_KINDS = {"shapes": "segmentation", "detection": "detection"}
 
 
 def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
@@ -31,7 +32,7 @@ def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
         defaults=defaults,
         signature=signature_of(family.make),
         user_args=frozenset(args),
-        kind="segmentation" if family.data == "shapes" else family.modality,
+        kind=_KINDS.get(family.data, family.modality),
         extra=family,
     )
 
@@ -39,6 +40,8 @@ def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
 def _inputs(source: ModelSource, shape: tuple[int, ...] | None, device: str) -> Inputs:
     if source.modality == "text":
         return (ids(shape or (1, min(16, source.role("context"))), device, source.role("vocabulary")),), {}
+    if source.kind == "detection":
+        return ([image((shape or (1, 3, 64, 64))[-3:], device)],), {}
     size = source.role("size") or source.extra.size or _NATURAL_SIZE[source.extra.data]
     return (image(shape or (1, source.role("channels"), size, size), device),), {}
 

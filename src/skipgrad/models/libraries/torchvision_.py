@@ -10,10 +10,6 @@ from skipgrad.models.libraries._extra import optional
 from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import Inputs, ModelSource, Role, image, refuse_weights, signature_of
 
-_DETECTION = (
-    "torchvision's detection models compute their loss inside the forward, from lists of images and boxes of "
-    "different sizes; they can be searched for skips but not trained here"
-)
 _FLOW = "it takes two images and returns a list of flows, for which there is no built-in data"
 
 
@@ -42,7 +38,7 @@ def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
     roles: dict[Role, str] = {} if kind == "flow" else {"classes": "num_classes"}
     if name.startswith("vit_"):
         roles["size"] = "image_size"
-    untrainable = {"detection": _DETECTION, "flow": _FLOW, "video": "it takes videos; the built-in data are images"}
+    untrainable = {"flow": _FLOW, "video": "it takes videos; the built-in data are images"}
 
     def construct(**given: Any) -> Any:
         return builder(**{**fixed, **given})

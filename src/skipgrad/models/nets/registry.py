@@ -18,7 +18,7 @@ class Family:
 
     Attributes:
         make: builds one; its first argument is the depth, for a family that has depths.
-        modality: what it takes.
+        modality: what it takes; ``"other"`` is a list of images, for a detector.
         data: the built-in data it was made for.
         first: smallest depth; None for a net of one depth only.
         every: depths are ``first``, ``first + every``, …
@@ -29,7 +29,7 @@ class Family:
     """
 
     make: Callable[..., nn.Module]
-    modality: Literal["image", "text"]
+    modality: Literal["image", "text", "other"]
     data: str
     first: int | None = None
     every: int = 1

@@ -13,10 +13,15 @@ from skipgrad.core.recipe import Precision
 from skipgrad.instrument.seeding import kept_random
 from skipgrad.models import Workload, main_output
 from skipgrad.train.aids.accumulate import IGNORED, labels
+from skipgrad.train.job.precision import Detections
 from skipgrad.train.precision import autocast
 
 # Task → the figure that decides which evaluation is best, and whether more is better.
-FIGURES: dict[str, tuple[str, bool]] = {"classification": ("accuracy", True), "segmentation": ("iou", True)}
+FIGURES: dict[str, tuple[str, bool]] = {
+    "classification": ("accuracy", True),
+    "segmentation": ("iou", True),
+    "detection": ("map", True),
+}
 
 
 def figure_of(task: str) -> tuple[str, bool]:
@@ -35,6 +40,8 @@ def evaluate(
 ) -> dict[str, float] | None:
     """Loss, and accuracy, mean IoU or perplexity, over all samples held out; changes no random number.
 
+    A detector returns detections in evaluation mode, and no loss: of it the mean average precision is told alone.
+
     The counts are added up in a confusion matrix, so batches of any size give the same figures. IoU is the mean over
     the classes of |prediction ∩ mask| / |prediction ∪ mask|, over all pixels; a class that is in neither is left out.
 
@@ -52,6 +59,7 @@ def evaluate(
     model.eval()
     total, many = 0.0, 0
     matrix: Tensor | None = None
+    detections = Detections() if held.task == "detection" else None
     try:
         with kept_random(device):
             for batch in held.in_order():
@@ -60,6 +68,9 @@ def evaluate(
                 batch = batch.to(device)
                 with autocast(precision, device):
                     output = model(*batch.args, **batch.kwargs)
+                    if detections is not None:
+                        detections.add(output, batch.target)
+                        continue
                     loss = held.loss(output, batch)
                 count = labels(batch.target)
                 total, many = total + float(loss) * count, many + count
@@ -68,6 +79,8 @@ def evaluate(
     finally:
         for module, mode in before:
             module.training = mode
+    if detections is not None:
+        return detections.figures()
     loss = total / many if many else math.nan
     return {"loss": loss, **_figures(held.task, loss, matrix)}
 

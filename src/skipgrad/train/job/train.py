@@ -151,10 +151,14 @@ class _Training:
         work, held = whole.held_out(recipe.holdout)
         work = replace(work, augment=recipe.augment)
         if recipe.label_smoothing:
-            if work.task == "custom":
+            own = {
+                "custom": "your own data, whose loss is the model's or by the targets' type",
+                "detection": "a detector, which makes its own loss",
+            }
+            if work.task in own:
                 raise BadInput(
                     "smoothing labels",
-                    received="your own data, whose loss is the model's or by the targets' type",
+                    received=own[work.task],
                     todo="leave label_smoothing out, and smooth the labels in the model's own loss",
                 )
             work = replace(work, objective=partial(work.objective, label_smoothing=recipe.label_smoothing))
