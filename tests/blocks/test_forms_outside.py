@@ -241,7 +241,7 @@ def test_fixup_scales_what_the_paper_says() -> None:
     for k in (0, 1):
         torch.testing.assert_close(scaled[k], weights[k] * 16**-0.25)
     assert scaled[2].abs().sum() == 0
-    names = [n for n, p in form.named_parameters() if p.dim() == 0]
+    names = [n for n, p in form.named_parameters() if p.shape == (1,)]
     assert len(names) == 1 + 4 + 2  # before F, before each of its other children, the scale and the bias behind
 
 

@@ -21,6 +21,15 @@ def added(form: nn.Module, x: Tensor, f: Tensor) -> Tensor:
     return x + f
 
 
+def scaled(scale: Tensor, f: Tensor) -> Tensor:
+    """``scale * f`` in f's type.
+
+    A learned scalar has the shape (1,), as ``fully_shard`` takes no weights without a dimension; and such a one in
+    float32 would make float32 of what autocast has made half as large.
+    """
+    return scale.to(f.dtype) * f
+
+
 def through(shortcut: nn.Module | None, x: Tensor) -> Tensor:
     """x, or what the shortcut makes of it where there is one."""
     return x if shortcut is None else shortcut(x)

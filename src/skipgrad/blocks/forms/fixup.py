@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skipgrad.blocks.forms._merging import added, through
+from skipgrad.blocks.forms._merging import added, scaled, through
 from skipgrad.blocks.forms._weights import matrices
 from skipgrad.blocks.forms.registry import FEATURES, FORMS, FormEntry, Seen, linears
 from skipgrad.core import BadInput
@@ -16,10 +16,10 @@ class Bias(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias
+        return x + self.bias.to(x.dtype)
 
 
 class Fixup(nn.Module):
@@ -57,11 +57,12 @@ class Fixup(nn.Module):
                 last.bias.zero_()  # type: ignore[union-attr,operator]
         self.before, self.shortcut = Bias(), shortcut
         self.branch = _with_biases(branch) if isinstance(branch, nn.Sequential) else branch
-        self.scale = nn.Parameter(torch.ones(()))
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.scale = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return added(self, through(self.shortcut, x), self.scale * self.branch(self.before(x)) + self.bias)
+        y = scaled(self.scale, self.branch(self.before(x)))
+        return added(self, through(self.shortcut, x), y + self.bias.to(y.dtype))
 
 
 def _with_biases(branch: nn.Sequential) -> nn.Sequential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skipgrad.blocks.forms._merging import check_sum
+from skipgrad.blocks.forms._merging import check_sum, scaled
 from skipgrad.blocks.forms.registry import FORMS, TOKENS, FormEntry, Seen, linears
 from skipgrad.core import BadInput
 
@@ -39,14 +39,14 @@ class Laurel(nn.Module):
         if self.low is not None:
             nn.init.zeros_(self.low[1].weight)  # type: ignore[arg-type]
         if weighted:
-            self.alpha, self.beta = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
+            self.alpha, self.beta = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
         f = self.branch(x)
         check_sum(self, x, f)
         terms = [f, x] if self.low is None else [f, x, self.low(x)]
         if self.weighted:
-            terms = [self.alpha * terms[0], *(self.beta * term for term in terms[1:])]
+            terms = [scaled(self.alpha, terms[0]), *(scaled(self.beta, term) for term in terms[1:])]
         return sum(terms[1:], start=terms[0])
 
 

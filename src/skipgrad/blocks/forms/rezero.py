@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skipgrad.blocks.forms._merging import added, through
+from skipgrad.blocks.forms._merging import added, scaled, through
 from skipgrad.blocks.forms.registry import FEATURES, FORMS, FormEntry, Seen, linears
 
 
@@ -25,10 +25,10 @@ class ReZero(nn.Module):
     def __init__(self, branch: nn.Module, *, shortcut: nn.Module | None = None) -> None:
         super().__init__()
         self.branch, self.shortcut = branch, shortcut
-        self.alpha = nn.Parameter(torch.zeros(()))
+        self.alpha = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return added(self, through(self.shortcut, x), self.alpha * self.branch(x))
+        return added(self, through(self.shortcut, x), scaled(self.alpha, self.branch(x)))
 
 
 FORMS.register(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skipgrad.blocks.forms._merging import added, through
+from skipgrad.blocks.forms._merging import added, scaled, through
 from skipgrad.blocks.forms.registry import FEATURES, FORMS, FormEntry, Seen, linears
 
 
@@ -27,10 +27,10 @@ class SkipInit(nn.Module):
     def __init__(self, branch: nn.Module, init: float = 0.0, *, shortcut: nn.Module | None = None) -> None:
         super().__init__()
         self.branch, self.shortcut = branch, shortcut
-        self.alpha = nn.Parameter(torch.full((), float(init)))
+        self.alpha = nn.Parameter(torch.full((1,), float(init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return added(self, through(self.shortcut, x), self.alpha * self.branch(x))
+        return added(self, through(self.shortcut, x), scaled(self.alpha, self.branch(x)))
 
 
 FORMS.register(

@@ -12,7 +12,7 @@ class Scale(nn.Module):
 
     def __init__(self, start: float = 0.0) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.tensor(float(start)))
+        self.alpha = nn.Parameter(torch.full((1,), float(start)))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return z * self.alpha.to(z.dtype)
