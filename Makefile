@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-numeric setup lint docs system clean help
+.PHONY: demo test test-slow test-numeric setup lint docs system clean help
 
 help:
 	@echo "make demo   set up, then run the main job on embedded data and print the path of its report"
 	@echo "make test   set up with the test extras, then run the tests"
+	@echo "make test-slow the tests that take long: trainings to their end, kills, processes, every page in a browser"
 	@echo "make test-numeric   the tests of figures again, with the vector units of an AVX2 processor"
 	@echo "make system only what some tests need of the system: a browser, Graphviz"
 	@echo "make setup  only the installing"
@@ -35,7 +36,10 @@ demo: $(VENV)/.setup-demo
 	@$(BIN)/skipgrad check skipgrad:plain56 --data digits --out demo-report
 
 test: $(VENV)/.setup-dev system
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.setup-dev system
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 -m slow
 
 # Figures depend in their last bits on the vector units, and what training makes of last bits is not small. A processor
 # with AVX-512 runs these tests as one with AVX2 would; another setting: make test-numeric ISA=sse

@@ -279,6 +279,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_the_whole_of_it(tmp_path: Path, modules: Any) -> None:
     out = tmp_path / "folder" / "overhead.txt"
     words = ["--smoke", "--models", "resnet20", "--variants", "ledger", "wandb", "--rounds", "2", "--json"]

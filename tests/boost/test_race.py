@@ -133,6 +133,7 @@ def test_a_typed_target_on_the_plateau_or_out_of_reach_is_refused(raced):
         boost_job(replace(SMALL, out=out, target=1e-6))
 
 
+@pytest.mark.slow
 def test_a_baseline_that_does_not_train_has_no_target(tmp_path: Path):
     result = boost_job(
         replace(SMALL, out=tmp_path, recipe=Recipe(steps=24, batch_size=16, lr=1e-12), remedies=("zero-init",))
@@ -149,6 +150,7 @@ def test_every_contestant_may_refuse(tmp_path: Path):
     assert "Every contestant refused" in result.sentence
 
 
+@pytest.mark.slow
 def test_the_self_tuning_ruleset_tunes_the_baseline_alone(tmp_path: Path):
     result = boost_job(replace(SMALL, out=tmp_path, ruleset="self-tuning", seeds=1, remedies=("zero-init",)))
     assert {c.name for c in result.contestants} == {"baseline, untuned", "zero-init"}

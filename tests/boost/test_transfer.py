@@ -49,6 +49,7 @@ def test_it_tunes_on_the_shallow_net_and_carries_the_recipe(tmp_path: Path):
     assert boost_job(options).contestants == result.contestants
 
 
+@pytest.mark.slow
 def test_an_optimum_at_the_edge_is_not_carried(tmp_path: Path):
     # The typed rate is far too low, so that the highest of the search is the best.
     options = BoostOptions(

@@ -78,6 +78,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_the_libraries_run_to_a_report(tmp_path: Path, name: str) -> None:
     pytest.importorskip("torchvision")
@@ -247,11 +248,13 @@ def test_the_run_file_tells_the_threads(
     assert [p.step for p in result.run.losses] == list(range(12))
 
 
+@pytest.mark.slow
 def test_long_runs_are_measured_every_nth_step(tmp_path: Path) -> None:
     result = run(tmp_path, "skipgrad:resnet8", "digits", steps=200, batch_size=2)
     assert sorted({r.step for r in result.run.skip_rows[0]}) == list(range(0, 200, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision(tmp_path: Path, precision: str) -> None:
     exact = run(tmp_path, "skipgrad:resnet8", "digits", steps=1).run.skip_rows[0]
@@ -260,6 +263,7 @@ def test_lower_precision(tmp_path: Path, precision: str) -> None:
         assert a.skip_norm == pytest.approx(b.skip_norm, rel=0.1)
 
 
+@pytest.mark.slow
 def test_compiled_models_are_measured_like_plain_ones(tmp_path: Path) -> None:
     result = run(tmp_path, "skipgrad:resnet8", "digits", compile=True)
     plain = run(tmp_path, "skipgrad:resnet8", "digits")

@@ -48,6 +48,7 @@ def test_spectra_before_and_after(tmp_path: Path) -> None:
     assert "of 3 branches before" in parts(told).paths.sentence
 
 
+@pytest.mark.slow
 def test_measuring_them_leaves_the_training_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object, **__: object) -> None:
         raise MeasureError("measuring", received="something odd")

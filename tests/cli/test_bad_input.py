@@ -138,5 +138,6 @@ def test_check_does_not_overwrite_a_run(cli: Any, file: Path, tmp_path: Path) ->
     assert first in kept or again.status == 1
 
 
+@pytest.mark.slow
 def test_as_a_stranger_would(shell: Any) -> None:
     check(shell("find", "torchvision:resnet19"), "resnet19", "resnet18")

@@ -146,6 +146,7 @@ def test_help_and_usage_errors_import_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["lab", "--json"], ["lab"]], ids=" ".join)
 def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
     """`skipgrad … | head -0`."""

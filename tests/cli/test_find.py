@@ -226,6 +226,7 @@ def test_suggest_lists_both_with_reasons(cli: Any, net: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_as_a_stranger_would(shell: Any, net: str) -> None:
     done = shell("find", net, "--input", "1,3,8,8", "--json")
     assert (done.status, done.err) == (0, "")

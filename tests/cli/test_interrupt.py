@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from skipgrad.store import read_run
 
 
@@ -39,6 +41,7 @@ def test_ctrl_c_keeps_what_was_measured(cli: Any, tmp_path: Path) -> None:
     assert (out / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_kept_when_the_folder_is_used_again(cli: Any, tmp_path: Path) -> None:
     """SIGKILL leaves the run file with its log (run.sqlite-wal) beside it; a second check must lose neither."""
     out = tmp_path / "out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 
 WORDS = ("train", "skipgrad:resnet8", "--data", "digits", "--recipe", "digits-small", "--epochs", "1")
@@ -20,6 +21,7 @@ def test_the_edit_is_trained_and_saved(cli: Any, tmp_path: Path) -> None:
     assert all(abs(float(a) - 0.5) > 1e-6 for a in alphas)
 
 
+@pytest.mark.slow
 def test_going_on_without_it_or_with_another_is_refused(cli: Any, tmp_path: Path) -> None:
     words = (*WORDS, "--out", str(tmp_path / "run"))
     assert cli(*words, "--remedy", "rezero").status == 0

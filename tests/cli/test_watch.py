@@ -108,6 +108,7 @@ class Terminal:
         os.close(self.ours)
 
 
+@pytest.mark.slow
 def test_it_follows_a_second_process_and_ends_with_it(job: Job) -> None:
     shown = Terminal(job.run, "--every", "0.2")
     try:
@@ -128,6 +129,7 @@ def test_it_follows_a_second_process_and_ends_with_it(job: Job) -> None:
     assert f"step {last:,}" in shown.text
 
 
+@pytest.mark.slow
 def test_each_look_sees_more(job: Job) -> None:
     tail = RunTail(job.run)
     first = tail.read()
@@ -146,6 +148,7 @@ def test_each_look_sees_more(job: Job) -> None:
     assert not job.run.with_name("run.sqlite-wal").exists()  # looking at it kept nothing open
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_watch_and_not_the_run(job: Job) -> None:
     shown = Terminal(job.run, "--every", "0.2")
     try:

@@ -88,7 +88,7 @@ ESSENTIAL: dict[str, list[list[str]]] = {
         [r"^9 skips, as designed$"],
     ],
 }
-SLOW = ("loops", "ddp-fsdp", "compile", "ci", "post-ln")
+SLOW = ("loops", "ddp-fsdp", "compile", "ci", "post-ln", "early-layers", "unet-bottleneck", "idle-blocks")
 
 
 def pages() -> list[str]:

@@ -95,7 +95,10 @@ def found(model: str, cell: str = "") -> SkipGraph:
         return find_built(maker(model), example(model, cell or TABLE[model].input))
 
 
-@pytest.mark.parametrize("model", TABLE)
+DETECTORS = [name for name in TABLE if any(word in name for word in ("rcnn", "retinanet", "fcos", ":ssd"))]
+
+
+@pytest.mark.parametrize("model", [pytest.param(n, marks=pytest.mark.slow) if n in DETECTORS else n for n in TABLE])
 def test_the_table(model: str) -> None:
     check(TABLE[model], found(model))
 
@@ -107,6 +110,7 @@ def test_parallel_branches_are_listed_as_such(name: str) -> None:
     assert len(graph.others) >= 9
 
 
+@pytest.mark.slow
 def test_a_detector_is_run_for_real_and_says_so() -> None:
     graph = found("torchvision:fasterrcnn_resnet50_fpn")
     assert graph.how == "real"

@@ -120,6 +120,7 @@ def test_an_optimizer_that_was_not_prepared_is_refused(tiny: Any) -> None:
         watch(Accelerator(cpu=True), net, torch.optim.SGD(net.parameters(), lr=0.1))
 
 
+@pytest.mark.slow
 def test_a_missing_library_says_which_extra_to_install() -> None:
     code = """
 import sys

@@ -130,6 +130,7 @@ def test_a_model_that_was_not_set_up_is_refused(tiny: Any) -> None:
         watch(fabric, model, optimizer)
 
 
+@pytest.mark.slow
 def test_a_missing_library_says_which_extra_to_install() -> None:
     code = """
 import sys

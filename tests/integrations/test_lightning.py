@@ -200,6 +200,7 @@ def test_a_submodule_that_is_not_there_is_named():
         trainer(SkipgradCallback("body")).fit(Tiny(), loader())
 
 
+@pytest.mark.slow
 def test_a_missing_library_says_which_extra_to_install():
     code = """
 import sys

@@ -153,6 +153,7 @@ def test_a_second_training_closes_what_a_failed_one_left_open(tmp_path: Path) ->
     assert {r.step for r in watching.ledger.rows()} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_a_missing_library_says_which_extra_to_install() -> None:
     code = """
 import sys

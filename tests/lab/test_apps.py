@@ -18,7 +18,7 @@ from skipgrad.lab.trained import Own
 from skipgrad.ledger import watch
 
 APPS = [name for name in CLAIMS.built_in if CLAIMS.get(name).topic == "application"]
-SLOW = ("APP-CLASSIFICATION", "APP-SEGMENTATION", "APP-DETECTION", "APP-FLOW")
+SLOW = ("APP-CLASSIFICATION", "APP-SEGMENTATION", "APP-DETECTION", "APP-FLOW", "APP-DIFFUSION")
 
 
 def test_the_six_are_there() -> None:

@@ -17,6 +17,7 @@ def test_the_criterion():
     assert not d2.judge(d2.values_of(right, {**rising, 0.9: 0.04}))
 
 
+@pytest.mark.slow
 def test_the_quick_experiment_reproduces_it():
     verdict = run_claim("D2", quick=True, seeds=[0])
     assert verdict.state == "reproduced"

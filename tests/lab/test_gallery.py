@@ -22,6 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gallery(store, folder / "site").parent
 
 
+@pytest.mark.slow
 def test_every_claim_has_a_card_and_a_page(site: Path) -> None:
     index = (site / "index.html").read_text("utf-8")
     for name in CLAIMS:

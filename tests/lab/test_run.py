@@ -132,6 +132,7 @@ def doubled(job: int) -> int:
     return 2 * job
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_its_job_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKIPGRAD_TEST_FLAG", str(tmp_path / "flag"))
     found = dict(Processes(2).run(doubled, {"a": 0, "b": 1, "c": 2}))
@@ -139,6 +140,7 @@ def test_a_worker_that_dies_costs_its_job_alone(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "flag").exists()
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_give_what_seeds_in_turn_give(tmp_path: Path) -> None:
     apart = run_claim("D18", seeds=[0, 1], spread=Processes(2))
     together = run_claim("D18", seeds=[0, 1])

@@ -346,6 +346,7 @@ not_a_leaf = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 
 
 @not_a_leaf
+@pytest.mark.slow
 def test_parts_that_are_compiled(plain: list[Any]) -> None:
     def wrapped(model: Tower) -> Tower:
         for k in range(2):
@@ -364,6 +365,7 @@ def test_parts_that_are_compiled(plain: list[Any]) -> None:
         same(ledger.rows(), plain, 1e-5, named=False)
 
 
+@pytest.mark.slow
 def test_compiled_with_sizes_that_change() -> None:
     model = Tower(blocks=1).eval()
     called = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -604,6 +606,7 @@ def test_an_encoder_of_torchs_own_is_measured_when_it_is_trained() -> None:
     assert len(ledger.rows()) == 2
 
 
+@pytest.mark.slow
 def test_arithmetic_on_positions_is_not_counted() -> None:
     """transformers makes more of it under a compiler than without."""
 

@@ -78,6 +78,7 @@ def test_what_is_saved_inside_loads_without_skipgrad(tmp_path: Any) -> None:
     assert float(run.stdout) == pytest.approx(float(model(X).detach().sum()))
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_saved_and_copied_inside() -> None:
     torch._dynamo.reset()
     model = net()

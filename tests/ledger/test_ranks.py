@@ -129,6 +129,7 @@ SKIP = ("skip_norm", "branch_norm", "total_norm", "out_norm", "x_rms", "branch_r
 LAYER = ("out_grad_norm", "weight_norm", "weight_grad_norm", "update_norm", "stalled", "zero_grad", "weights")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_all_ranks_together_are_one_process(kind: str, answers: list[dict[str, Any]], single: Measurements) -> None:
     for rank in answers:

@@ -257,6 +257,7 @@ def test_float32_of_wide_images_against_the_float32_gradient() -> None:
         assert row.branch_norm == pytest.approx(b.double().norm().item(), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torchvision", "backwards"])
 def test_compiled_as_in_eager_mode(name: str) -> None:
     model, x = nets()[name](torch.float64)
@@ -270,7 +271,10 @@ def test_compiled_as_in_eager_mode(name: str) -> None:
             assert getattr(a, column) == pytest.approx(getattr(b, column), rel=1e-9), (a.skip, a.source, column)
 
 
-@pytest.mark.parametrize(("name", "compiled"), [*((name, False) for name in nets()), ("built-in", True)])
+COMPILED = pytest.param("built-in", True, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "compiled"), [*((name, False) for name in nets()), COMPILED])
 def test_weights_are_bitwise_those_of_an_unwatched_training(name: str, compiled: bool) -> None:
     def run(on: bool) -> dict[str, Tensor]:
         model, x = nets()[name](torch.float32)

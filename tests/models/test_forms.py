@@ -39,6 +39,7 @@ def test_as_many_weights_as_the_paper_says(name: str, args: dict[str, int], mill
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=digit / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_imagenet_depths_have_the_weights_of_torchvisions(depth: int) -> None:
     models = pytest.importorskip("torchvision.models")

@@ -454,6 +454,7 @@ def trained(model: nn.Module) -> DriftReading:
     return drift.now()
 
 
+@pytest.mark.slow
 def test_representations_change_slowly_across_a_residual_net_and_not_across_a_plain_one() -> None:
     """Measured over three seeds at 150 steps: resnet20 .90, from .76; plain20 .30, from .32.
 

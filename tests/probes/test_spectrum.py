@@ -73,6 +73,7 @@ def test_agrees_with_brute_force(name: str) -> None:
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000))
+@pytest.mark.slow
 def test_agrees_with_brute_force_on_random_nets(seed: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)

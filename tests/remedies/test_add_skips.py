@@ -59,6 +59,7 @@ def test_find_sees_the_added_skips():
         assert zeroed.verify(x).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fullgraph", [True, False])
 def test_compiled_after_the_edit_without_a_graph_break(fullgraph: bool):
     model, x, applied, shortcut = edited()
@@ -82,6 +83,7 @@ def test_compiled_code_of_a_plain_twin_is_not_used_for_the_edited_net():
     assert [type(m) for m in model.modules()] == [type(m) for m in twin.modules()]
 
 
+@pytest.mark.slow
 def test_a_net_compiled_before_is_compiled_again():
     model, x, graph = cases.plain()
     compiled = torch.compile(model, backend="aot_eager")

@@ -206,6 +206,7 @@ def test_a_watch_of_the_trainers_own_beside_it():
     applied.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_it_steers_a_long_training_as_it_steers_a_short_one(shared: bool, monkeypatch: pytest.MonkeyPatch):
     """What a ledger keeps of a long training is less than what it hands on."""
@@ -249,6 +250,7 @@ def test_accumulation_and_a_transformer_of_torch():
         assert applied.notes == ()
 
 
+@pytest.mark.slow
 def test_compiled_and_fused_steps():
     model, x, graph = cases.residual()
     compiled = torch.compile(model, backend="aot_eager")

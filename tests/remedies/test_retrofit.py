@@ -182,6 +182,7 @@ def test_the_lines_do_the_same_without_us(name: str, options: dict[str, Any], ma
 
 
 @each
+@pytest.mark.slow
 def test_compiled_it_computes_the_same(name: str, options: dict[str, Any], made: Any) -> None:
     model, x = made()
     with treated(name, options, model, x):
