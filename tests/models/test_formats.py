@@ -324,3 +324,70 @@ def test_augmentation_is_of_the_sample_and_the_pass_and_flips_masks_too():
     assert not torch.equal(masks, x[:, 0].long())
     with pytest.raises(DataError, match="'flip'"):
         augmented("crop-flip", x, x[:, 0].long(), [0, 1, 2, 3])
+
+
+def drawn(count, side=12):
+    from PIL import Image
+
+    return [Image.fromarray(DICE.integers(0, 256, (side, side, 3)).astype(np.uint8)) for _ in range(count)]
+
+
+def test_a_saved_hugging_face_data_set_of_images(tmp_path):
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    parts = {name: datasets.Dataset.from_dict({"image": drawn(n), "label": [0, 1] * (n // 2)}, features=features)
+             for name, n in (("train", 8), ("validation", 4))}  # fmt: skip
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "both"))
+    data = resolve_data(f"hf:{tmp_path / 'both'}")
+    assert (data.task, data.size, data.shape, data.classes) == ("classification", 8, (3, 12, 12), 2)
+    assert (data.test.size, "cat, dog" in data.about) == (4, True)
+    x, y = data.gather([1, 6])
+    assert y.tolist() == [1, 0]
+    raw = np.asarray(parts["train"][1]["image"], dtype=np.float64)
+    for k in range(3):
+        assert np.corrcoef(x[0, k].flatten(), raw[:, :, k].flatten())[0, 1] == pytest.approx(1, abs=1e-6)
+    # One part alone is a data set, too.
+    assert resolve_data(f"hf:{tmp_path / 'both' / 'train'}").test is None
+
+
+def test_a_row_that_is_no_image_is_named_or_left_out(tmp_path):
+    import datasets
+
+    good = datasets.Image().encode_example(drawn(1)[0])
+    rows = {"image": [good, {"bytes": b"not an image", "path": None}, good], "label": [0, 1, 1]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "a"))
+    data = resolve_data(f"hf:{tmp_path / 'a'}")
+    with pytest.raises(DataError) as caught:
+        data.gather([0, 1])
+    assert caught.value.where == "row 1"
+    kept, bad = readable(data)
+    assert (kept.size, len(bad)) == (2, 1)
+
+
+def test_a_saved_hugging_face_data_set_of_text(tmp_path):
+    import datasets
+
+    rows = {"text": ["a line of text " * 8, "b" * 40], "stars": [3, 4]}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "a"))
+    data = resolve_data(f"hf:{tmp_path / 'a'}")
+    assert (data.task, data.classes, data.notes) == ("language model", 256, ("the column stars is not used",))
+    assert bytes(data.gather([0])[0][0].tolist()) == "\n".join(rows["text"]).encode()[:64]
+
+
+def test_what_is_no_saved_data_set_is_said(tmp_path):
+    import datasets
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="save_to_disk"):
+        resolve_data(f"hf:{tmp_path / 'empty'}")
+    with pytest.raises(DataError, match="no such folder"):
+        resolve_data(f"hf:{tmp_path / 'nowhere'}")
+    datasets.Dataset.from_dict({"n": [1.0, 2.0]}).save_to_disk(str(tmp_path / "n"))
+    with pytest.raises(DataError, match=r"n \(Value\)"):
+        resolve_data(f"hf:{tmp_path / 'n'}")
+    only = datasets.DatasetDict({"test": datasets.Dataset.from_dict({"text": ["x" * 100]})})
+    only.save_to_disk(str(tmp_path / "only"))
+    with pytest.raises(DataError, match="none of them train"):
+        resolve_data(f"hf:{tmp_path / 'only'}")

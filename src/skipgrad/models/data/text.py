@@ -45,7 +45,8 @@ def load(ref: str = "text", where: str = "", context: int = CONTEXT, limit: int 
                 received=f"{len(raw)} bytes, for windows of {context} and the byte after",
                 todo="give a longer file",
             )
-        return _windows(ref, raw, context, f"{len(raw):,} bytes of {path.name}, in windows of {context} bytes")
+        about = f"{len(raw):,} bytes of {path.name}, in windows of {context} bytes"
+        return windows(ref, raw, about, context)
     folder = Path(os.__file__).parent
     parts, size = [], 0
     for path in sorted(folder.glob("*.py")):
@@ -62,10 +63,11 @@ def load(ref: str = "text", where: str = "", context: int = CONTEXT, limit: int 
         )
     version = ".".join(map(str, sys.version_info[:3]))
     about = f"{size:,} bytes of the source of Python {version}'s standard library, in windows of {context} bytes"
-    return _windows(ref, b"".join(parts), context, about)
+    return windows(ref, b"".join(parts), about, context)
 
 
-def _windows(ref: str, raw: bytes, context: int, about: str) -> DataSource:
+def windows(ref: str, raw: bytes, about: str, context: int = CONTEXT) -> DataSource:
+    """Each window of some bytes, and the byte after each of them."""
     data = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
 
     def gather(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
