@@ -48,7 +48,7 @@ def load(ref: str, where: str) -> DataSource:
             raise DataError(
                 doing,
                 where=str(root),
-                received=f"the parts {', '.join(found)}, none of them train",
+                received=f"the parts {', '.join(map(str, found))}, none of them train",
                 todo="give the folder of one part, DIR/PART",
             )
         held = next((found[name] for name in _HELD if name in found), None)
