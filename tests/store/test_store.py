@@ -195,9 +195,9 @@ def test_reading_is_linear(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     with RunWriter.create(path) as writer:
         writer.skip_rows(0, [replace(ROW, step=i // 100, skip=f"layer.{i % 100}") for i in range(100_000)])
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert len(read_run(path).skip_rows[0]) == 100_000
-    assert time.perf_counter() - begin < 10  # 0.7 s on two cores; a quadratic reader takes minutes
+    assert time.process_time() - begin < 10  # of the processor, whatever else it does; 0.7 s here, and a quadratic reader takes minutes
 
 
 def _bad_file(tmp_path: Path, kind: str) -> Path:
