@@ -35,7 +35,9 @@ class Contestant:
         trials: how many trials it tuned with.
         seconds: what these took.
         runs: how many runs judge it.
-        failures: how many of them never reached the target (or diverged, where there is no target).
+        other_machine: how many of them ran on another machine than the baseline's of the same seed: their seconds are
+            not compared.
+        failures: how many of the runs never reached the target (or diverged, where there is no target).
         tuning_failures: how many of its tuning trials diverged or refused.
         final_loss: median of the last tenth of the steps.
         loss_at_equal_time: its smoothed loss when the baseline's run of the same seed ended, or at its own end where
@@ -58,6 +60,7 @@ class Contestant:
     trials: int = 0
     seconds: float = 0.0
     runs: int = 0
+    other_machine: int = 0
     failures: int = 0
     tuning_failures: int = 0
     final_loss: float | None = None
@@ -118,8 +121,12 @@ def contestant(
         target: what is raced to.
         settings: what it was judged with.
     """
-    theirs = {e.plan.seed: e.result for e in baseline}
-    pairs = [(e.result, theirs[e.plan.seed]) for e in judged if e.plan.seed in theirs]
+    theirs = {e.plan.seed: e for e in baseline}
+    both = [(e, theirs[e.plan.seed]) for e in judged if e.plan.seed in theirs]
+    pairs = [(e.raced, b.raced) for e, b in both]
+    # Seconds of two machines are not compared.
+    same = [e.machine == b.machine for e, b in both]
+    beside = [pair for pair, fits in zip(pairs, same, strict=True) if fits]
     steps: list[float] = []
     times: list[float] = []
     reached: list[tuple[float, float]] = []
@@ -129,7 +136,8 @@ def contestant(
         against = [time_to(b, target.loss) for _, b in pairs]
         failures = sum(math.isinf(s) for s, _ in reached)
         steps = _ratios([s for s, _ in reached], [s for s, _ in against])
-        times = _ratios([t for _, t in reached], [t for _, t in against])
+        timed = [(t, u) for (_, t), (_, u), fits in zip(reached, against, same, strict=True) if fits]
+        times = _ratios([t for t, _ in timed], [u for _, u in timed])
     seconds = math.fsum(e.seconds for e in tuning)
     to_target = middle([t for _, t in reached])
     ours = Contestant(
@@ -144,10 +152,11 @@ def contestant(
         trials=len(tuning),
         seconds=seconds,
         runs=len(pairs),
+        other_machine=len(same) - sum(same),
         failures=failures,
         tuning_failures=sum(bool(e.refused) or e.result.diverged for e in tuning),
         final_loss=middle([final_loss(r) for r, _ in pairs]),
-        loss_at_equal_time=middle([_at(r, b.losses[-1].seconds) for r, b in pairs if b.losses]),
+        loss_at_equal_time=middle([_at(r, b.losses[-1].seconds) for r, b in beside if b.losses]),
         baseline_final_loss=middle([_at(b, math.inf) for _, b in pairs]),
         total_seconds=None if to_target is None else seconds + to_target,
         settings=settings,
@@ -161,7 +170,7 @@ def contestant(
 
 def best_loss(judged: Sequence[Entry]) -> float | None:
     """The median over the runs of the best smoothed loss."""
-    return middle([best_smoothed(e.result)[1] for e in judged])
+    return middle([best_smoothed(e.raced)[1] for e in judged])
 
 
 def _verdict(one: Contestant, pairs: Sequence[tuple[TrialResult, TrialResult]], target: Target) -> tuple[str, str]:
