@@ -159,7 +159,7 @@ def test_the_validation_loss_is_raced_where_something_is_held_out(tmp_path: Path
     assert all(len(e["held"]) == len(e["losses"]) == 24 for e in study)
     assert all(e["held"][-1][1] != e["losses"][-1] for e in study)
     assert all(e["held"][-1][2] == e["seconds"][-1] for e in study)
-    with pytest.raises(BadInput, match="holdout 0.2 in place of None"):
+    with pytest.raises(BadInput, match=r"holdout 0\.2 in place of None"):
         boost_job(replace(options, holdout=None))
 
 
