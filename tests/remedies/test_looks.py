@@ -98,6 +98,31 @@ def test_a_look_that_cannot_be_had_ends_the_looks_and_not_the_training():
     step()  # the hooks are gone
 
 
+@pytest.mark.parametrize("tuned_at", [1, 2])
+def test_d_is_that_of_the_branches_as_an_edit_made_them(tuned_at: int):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return x + self.f(x)
+
+    model, x = nn.Sequential(Block(), Block(), nn.Linear(8, 2)), torch.randn(4, 8)
+    graph = sg.find(model, x)
+    sg.remedy("depth-transfer", tuned_at=tuned_at, zero=False).plan(graph).apply(model)  # F/m, m = 2 / tuned_at
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    streams: list[torch.Tensor] = []
+    model[0].f.register_forward_pre_hook(lambda _m, args: streams.append(args[0].detach()))
+    model[1].f.register_forward_pre_hook(lambda _m, args: streams.append(args[0].detach()))
+    with changes(model, graph, optimizer, every=1) as rows:
+        model(x).square().sum().backward()
+        own = [(b.f.weight.grad.clone(), b.f.bias.grad.clone()) for b in model[:2]]
+        optimizer.step()
+    moved = [0.1 * (s @ w.T + b).norm() / s.norm() for s, (w, b) in zip(streams, own, strict=False)]
+    assert rows[0].change == pytest.approx(float(sum(moved)) * tuned_at / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize("every", [0, 1.5, True])
 def test_bad_intervals(every):
     model = Fickle()

@@ -24,6 +24,11 @@ Apart = Callable[[Sequence[Job]], Iterable[Entry]]
 class Contest:
     """Runs what is not finished yet.
 
+    Attributes:
+        dropped: who refused, and why.
+        notes: what to mind.
+        q: D_deep / D_shallow where a rate is carried from a shallow net, once it is measured.
+
     Args:
         options: what is raced.
         recipe: as typed, its rate settled.
@@ -53,6 +58,7 @@ class Contest:
         self.options, self.recipe, self.ground, self.kept = options, recipe, ground, kept
         self.dropped: dict[str, str] = {}
         self.notes: list[str] = []
+        self.q: float | None = None
         self._tell, self._threads, self._elsewhere = tell, threads, elsewhere or {}
         self._apart, self._slots = apart, slots
         tunes = options.ruleset == "tuned"
@@ -106,7 +112,8 @@ class Contest:
     def _still(self, names: Sequence[str]) -> list[str]:
         return [n for n in names if n not in self.dropped]
 
-    def _ground(self, who: str) -> Ground:
+    def look_at(self, who: str) -> Ground:
+        """What a contestant tunes on."""
         return self._elsewhere.get(who, self.ground)
 
     def _tuning(self, who: str, number: int, known: int) -> list[Plan]:
@@ -114,12 +121,12 @@ class Contest:
         if number == 0:
             return self._setting_plans(who, 0, as_typed(self.recipe))
         before = [setting for n in range(known) for setting in self.setting(who, n)]
-        rates = self._ground(who).rates
+        rates = self.look_at(who).rates
         params = self.kept.suggest(number, before, self.recipe, knobs_of(remedy_of(who)), rates)
         return self._setting_plans(who, number, params)
 
     def _setting_plans(self, who: str, number: int, params: dict[str, Any]) -> list[Plan]:
-        seeds = self._ground(who).seeds or (self.recipe.seed,)
+        seeds = self.look_at(who).seeds or (self.recipe.seed,)
         return [
             Plan(who, "tune", str(number) if len(seeds) == 1 else f"{number}, seed {seed}", seed, params)
             for seed in seeds
@@ -186,11 +193,11 @@ class Contest:
 
     def _ground_of(self, plan: Plan) -> Ground:
         """A contestant that tunes elsewhere is judged where everybody is."""
-        return self._ground(plan.who) if plan.phase == "tune" else self.ground
+        return self.look_at(plan.who) if plan.phase == "tune" else self.ground
 
     def _job(self, plan: Plan) -> Job:
         # Where we tune on a shallow net and judge on the deep one, the remedy knows what it was tuned at.
-        own = self._ground(plan.who).options or {}
+        own = self.look_at(plan.who).options or {}
         number, self._next = self._next, self._next + 1
         return Job(number, plan, self.recipe, plan.phase == "tune" and plan.who in self._elsewhere, own)
 
@@ -211,7 +218,7 @@ class Contest:
 
     def edge(self, who: str) -> str:
         """Which end of the search the best rate lies at, within a sixth of a decade; empty when at none."""
-        low, high = self._ground(who).rates or (SMALLEST * self.recipe.rate, LARGEST * self.recipe.rate)
+        low, high = self.look_at(who).rates or (SMALLEST * self.recipe.rate, LARGEST * self.recipe.rate)
         best = self.best(who)["lr"]
         near = 10 ** (1 / 6)
         return "lowest" if best < low * near else "highest" if best > high / near else ""

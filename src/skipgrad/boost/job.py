@@ -161,6 +161,12 @@ def _race(
         chance = constant_loss(workload, ground.graph, device=recipe.device)
         target = choose(contest.judged(BASELINE), contest.tuned(BASELINE), options.target, chance)
         told = _judge(contest, names, target)
+        for one in told.others:
+            if one.other_machine:
+                contest.note(
+                    f"{one.other_machine} of {one.runs} runs of {one.name} were on another machine than the "
+                    "baseline's: their seconds are not compared."
+                )
         file.cures(told.cures)
         file.meta(threads=threads.meta(), chance=chance, target=target.loss)
     chosen = told.baseline if told.winner is None else next(c for c in told.others if c.name == told.winner)
@@ -174,6 +180,7 @@ def _race(
         tuple(contest.notes),
         read_run(path),
         path,
+        contest.q,
     )
     write_text(folder / RECIPE, result.toml, doing="writing the winner's recipe")
     return result

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from skipgrad.boost.carries import drift
+from skipgrad.boost.carries import told as tell_q
 from skipgrad.boost.contest import Contest
 from skipgrad.boost.entry import BASELINE
 from skipgrad.boost.options import BoostOptions
 from skipgrad.boost.sibling import sibling
-from skipgrad.boost.space import LARGEST, SMALLEST
+from skipgrad.boost.space import LARGEST, SMALLEST, recipe_of
 from skipgrad.boost.trial import Ground
 from skipgrad.core.recipe import Recipe
 from skipgrad.core.units import number
@@ -66,3 +68,12 @@ def carry(contest: Contest) -> None:
     if loss <= deep:
         text += " Depth may not be needed at all."
     contest.note(text)
+    if NAME not in contest.dropped:
+        small = contest.look_at(NAME)
+        recipe = recipe_of(best, contest.recipe, contest.recipe.seed)
+        options = small.options or {}
+        contest.q = contest.kept.once(
+            f"q at {best}", lambda: drift(NAME, contest.ground, small, recipe, small.seeds, options)
+        )
+        told = "q = D_deep / D_shallow could not be measured." if contest.q is None else tell_q(contest.q)
+        contest.note(told)
