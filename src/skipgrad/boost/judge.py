@@ -35,9 +35,7 @@ class Contestant:
         trials: how many trials it tuned with.
         seconds: what these took.
         runs: how many runs judge it.
-        other_machine: how many of them ran on another machine than the baseline's of the same seed: their seconds are
-            not compared.
-        failures: how many of the runs never reached the target (or diverged, where there is no target).
+        failures: how many of them never reached the target (or diverged, where there is no target).
         tuning_failures: how many of its tuning trials diverged or refused.
         final_loss: median of the last tenth of the steps.
         loss_at_equal_time: its smoothed loss when the baseline's run of the same seed ended, or at its own end where
@@ -46,6 +44,8 @@ class Contestant:
         total_seconds: tuning and one run to the target; None where it fails.
         settings: what was chosen.
         lines: Python to paste that applies the remedy.
+        other_machine: how many runs were on another machine than the baseline's of the same seed: their seconds are not
+            compared.
     """
 
     name: str
@@ -60,7 +60,6 @@ class Contestant:
     trials: int = 0
     seconds: float = 0.0
     runs: int = 0
-    other_machine: int = 0
     failures: int = 0
     tuning_failures: int = 0
     final_loss: float | None = None
@@ -69,6 +68,7 @@ class Contestant:
     total_seconds: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     lines: str = ""
+    other_machine: int = 0
 
     def cure(self, best: float | None, baseline: Contestant, patient_best: float | None, trained: bool) -> Cure:
         """Its record for the run file and the ranking."""
