@@ -1,8 +1,8 @@
 """Races cures on workloads, each from where it stopped: ``python benchmarks/time_to_target --out runs``.
 
 A workload is a folder; a finished trial is never repeated, and what a race said is kept there. ``--untuned`` races the
-cures at three typed rates, too. At the end, and with ``--goals`` at once, the goals of the race are held against what is
-kept: reached, missed or not run.
+cures at three typed rates, too. At the end, and with ``--goals`` at once, the goals of the race are held against what
+is kept: reached, missed or not run. Run it from the root of the repository.
 """
 
 from __future__ import annotations
@@ -56,10 +56,8 @@ def run(race: Race, out: Path, trials: int, seeds: int, workers: int = 1, rulese
 
 def rows(race: Race, result: BoostResult, ruleset: str = "tuned") -> list[str]:
     """The lines of a race in the table."""
-    lines = [
-        f"\n{race.name} ({ruleset}): {Path(race.model).name} on {Path(race.data).name} {race.model_args or ''}; target {number(result.target.loss)}"
-    ]
-    lines.append(f"  {result.sentence}")
+    what = f"{Path(race.model).name} on {Path(race.data).name} {race.model_args or ''}"
+    lines = [f"\n{race.name} ({ruleset}): {what}; target {number(result.target.loss)}", f"  {result.sentence}"]
     for c in (result.baseline, *result.contestants):
         if c.state == "refused":
             lines.append(f"  {c.name:<16} refused: {c.reason}")

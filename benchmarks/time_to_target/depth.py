@@ -1,4 +1,4 @@
-"""Tasks that need their depth: a value that has to be carried along a sequence, by convolutions that see little each."""
+"""Tasks that need their depth: a value is carried along a sequence, by convolutions that see little each."""
 
 from __future__ import annotations
 
