@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from skipgrad.core import Recipe
@@ -38,7 +37,7 @@ class Race:
     larger: str = ""
 
 
-DEPTH = str(Path(__file__).with_name("depth.py"))
+DEPTH = "benchmarks/time_to_target/depth.py"
 SEQUENCES = Recipe(steps=120, batch_size=32, optimizer="adamw", lr=3e-3)
 TEXT = Recipe(steps=80, batch_size=8, optimizer="adamw", lr=1e-3)
 IMAGES = Recipe(steps=80, batch_size=32, optimizer="sgd", lr=0.05)

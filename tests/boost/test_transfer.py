@@ -69,6 +69,15 @@ def test_q_of_equal_nets_is_one_and_its_sentence_says_which_way():
     assert "higher rate" in told(0.5)
 
 
+def test_without_a_search_it_runs_at_the_typed_rates(tmp_path: Path):
+    options = BoostOptions(
+        "skipgrad:resnet14", "digits", recipe=Recipe(steps=20, batch_size=8, lr=0.01), trials=1, seeds=1, threads=1,
+        tune_at_depth=8, remedies=("add-skips",), ruleset="self-tuning", out=tmp_path,
+    )  # fmt: skip
+    one = next(c for c in boost_job(options).contestants if c.name == "depth-transfer")
+    assert (one.trials, one.runs) == (0, 3)
+
+
 def test_an_optimum_at_the_edge_is_not_carried(tmp_path: Path):
     # The typed rate is far too low, so that the highest of the search is the best.
     options = BoostOptions(

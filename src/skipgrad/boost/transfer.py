@@ -45,8 +45,8 @@ def look(recipe: Recipe, small: Ground) -> Ground:
 
 def carry(contest: Contest) -> None:
     """After tuning: drops the contestant where its optimum is none, and notes the shallow net's own loss."""
-    if NAME in contest.dropped:
-        return
+    if NAME in contest.dropped or NAME not in contest.tuners:
+        return  # without a search it runs at the typed rates, as everybody
     tuned = contest.tuned(NAME)
     best = contest.best(NAME)
     own = [e for e in tuned if e.plan.params == best]
