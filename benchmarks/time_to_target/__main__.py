@@ -1,8 +1,8 @@
 """Races cures on workloads, each from where it stopped: ``python benchmarks/time_to_target --out runs``.
 
-A workload is a folder; a finished trial is never repeated, and what a race said is kept there. ``--untuned`` races the
-cures at three typed rates, too. At the end, and with ``--goals`` at once, the goals of the race are held against what
-is kept: reached, missed or not run. Run it from the root of the repository.
+A workload is a folder; a finished trial is never repeated, and what a race said is kept there. ``--untuned`` races
+self-tune at three typed rates, too. At the end, and with ``--goals`` at once, the goals of the race are held against
+what is kept: reached, missed or not run. Run it from the root of the repository.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from machine import machine
 from skipgrad.boost import BoostOptions, BoostResult, boost_job
 from skipgrad.core import SkipgradError
 from skipgrad.core.units import number, ratio, seconds
-from time_to_target.goals import TUNED, UNTUNED, stored, table
+from time_to_target.goals import PRESCRIBED, TUNED, UNTUNED, stored, table
 from time_to_target.workloads import RACES, Race
 
 
@@ -45,7 +45,7 @@ def run(race: Race, out: Path, trials: int, seeds: int, workers: int = 1, rulese
         workers=workers,
         threads=1,
         out=out / race.name,
-        remedies=race.remedies,
+        remedies=race.remedies if ruleset == "tuned" else (PRESCRIBED,),
         command=f"python benchmarks/time_to_target {race.name}",
     )
     result = boost_job(options, progress=tell)
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1, help="trials side by side")
-    parser.add_argument("--untuned", action="store_true", help="the cures at a tenth, once and ten times the rate, too")
+    parser.add_argument("--untuned", action="store_true", help=f"{PRESCRIBED} at three typed rates, too")
     parser.add_argument("--goals", action="store_true", help="only hold what is kept against the goals")
     options = parser.parse_args()
     if options.goals:

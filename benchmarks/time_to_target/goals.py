@@ -118,7 +118,7 @@ def table(results: Mapping[str, Results]) -> list[str]:
         want = f"{goal.needs:g} of {len(asked)}" if goal.needs >= 1 else f"{goal.needs:.0%} of {len(asked)}"
         more = f", {left} not run" if left else ""
         none = [n for n, v in known.items() if v is None]
-        more += f", no target on {', '.join(none)}" if none else ""
+        more += f", no target or refused on {', '.join(none)}" if none else ""
         lines.append(f"  {state:<13} {goal.says}: {len(yes)} ({want} wanted{more}) {', '.join(yes)}".rstrip())
     lines.append("  not run       auto within 20 % of the best contestant: there is no contestant auto yet")
     return lines

@@ -53,7 +53,7 @@ def test_reached_missed_and_missed_so_far(goals: Any):
 def test_a_race_without_a_target_cannot_tell(goals: Any):
     none = {"target": {"loss": None}, "baseline": {"total_seconds": None}, "contestants": []}
     lines = goals.table({goals.TUNED: {"plain": none}, goals.UNTUNED: {}})
-    assert "no target on plain" in lines[2]
+    assert "no target or refused on plain" in lines[2]
 
 
 def test_they_are_read_from_the_folders(goals: Any, tmp_path: Path):
