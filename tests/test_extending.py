@@ -204,7 +204,7 @@ def test_the_order_is_ours_first(site: Path) -> None:
     names, explained, block, last = python("-c", code, on=(site,)).stdout.splitlines()
     assert names.startswith("zero-init skip-calibration add-skips gradient-scaling gradient-normalization ")
     assert " toy-cure SG001 " in names  # behind all of ours
-    assert names.endswith("SG013 TOY1")
+    assert names.endswith("SG014 TOY1")
     assert explained == "Toys on the floor are stepped on."
     assert block.startswith("Linear")
     assert last == "False 1 toy-block"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skipgrad.core import Recipe
@@ -20,6 +20,8 @@ class Race:
         model_args: of the model's constructor.
         remedies: the contestants.
         tune_at_depth: of the shallow sibling, where depth is raced.
+        sick: whether it is a net that trains badly as it is (post-norm, without norms, plain).
+        deep: whether it has 24 layers or more.
         larger: the same at the size of one GPU, as words for ``skipgrad boost``.
     """
 
@@ -30,22 +32,34 @@ class Race:
     model_args: dict[str, Any] = field(default_factory=dict)
     remedies: tuple[str, ...] = ("zero-init", "self-tune", "agc")
     tune_at_depth: int | None = None
+    sick: bool = False
+    deep: bool = False
     larger: str = ""
 
 
+DEPTH = "benchmarks/time_to_target/depth.py"
+SEQUENCES = Recipe(steps=120, batch_size=32, optimizer="adamw", lr=3e-3)
 TEXT = Recipe(steps=80, batch_size=8, optimizer="adamw", lr=1e-3)
 IMAGES = Recipe(steps=80, batch_size=32, optimizer="sgd", lr=0.05)
 
 RACES = {
     race.name: race
     for race in (
-        Race("postln", "skipgrad:postln8", "text", TEXT, larger="skipgrad:postln24 --data text --batch-size 64"),
+        Race(
+            "postln",
+            "skipgrad:postln8",
+            "text",
+            TEXT,
+            sick=True,
+            larger="skipgrad:postln24 --data text --batch-size 64",
+        ),
         Race(
             "preln",
             "skipgrad:preln12",
             "text",
             TEXT,
             tune_at_depth=3,
+            deep=True,
             larger="skipgrad:preln48 --data text --batch-size 64 --tune-at-depth 3",
         ),
         Race("resnet", "skipgrad:resnet20", "digits", IMAGES, larger="torchvision:resnet50 --data cifar10:DIR"),
@@ -55,6 +69,7 @@ RACES = {
             "digits",
             IMAGES,
             {"norm": "none"},
+            sick=True,
             larger="skipgrad:resnet110 --data cifar10:DIR --model-arg norm=none",
         ),
         Race(
@@ -63,6 +78,7 @@ RACES = {
             "digits",
             IMAGES,
             remedies=("add-skips", "agc"),
+            sick=True,
             larger="skipgrad:plain56 --data cifar10:DIR",
         ),
         Race(
@@ -72,6 +88,87 @@ RACES = {
             Recipe(steps=80, batch_size=8, optimizer="adamw", lr=1e-3),
             remedies=("scalelong", "agc"),
             larger="diffusers:UNet2DModel --data shapes",
+        ),
+        Race(
+            "resnet56",
+            "skipgrad:resnet56",
+            "digits",
+            replace(IMAGES, steps=60),
+            tune_at_depth=20,
+            deep=True,
+            larger="skipgrad:resnet110 --data cifar10:DIR --tune-at-depth 20",
+        ),
+        Race(
+            "resnet56-no-norm",
+            "skipgrad:resnet56",
+            "digits",
+            replace(IMAGES, steps=60),
+            {"norm": "none"},
+            tune_at_depth=20,
+            sick=True,
+            deep=True,
+            larger="skipgrad:resnet110 --data cifar10:DIR --model-arg norm=none --tune-at-depth 20",
+        ),
+        Race(
+            "postln12",
+            "skipgrad:postln12",
+            "text",
+            TEXT,
+            tune_at_depth=3,
+            sick=True,
+            deep=True,
+            larger="skipgrad:postln24 --data text --batch-size 64 --tune-at-depth 3",
+        ),
+        Race(
+            "denoise",
+            "skipgrad:unet",
+            "denoise:digits",
+            Recipe(steps=80, batch_size=32, optimizer="adamw", lr=3e-3),
+            {"in_channels": 2, "num_classes": 1},
+            remedies=("scalelong", "agc"),
+            larger="diffusers:UNet2DModel --data denoise:cifar10:DIR",
+        ),
+        Race(
+            "densenet",
+            "skipgrad:densenet22",
+            "digits",
+            IMAGES,
+            remedies=("agc",),
+            larger="torchvision:densenet121 --data cifar10:DIR",
+        ),
+        Race(
+            "latch",
+            f"{DEPTH}:Sequence",
+            f"{DEPTH}:latch",
+            SEQUENCES,
+            tune_at_depth=8,
+            deep=True,
+            larger="the same with --model-arg num_blocks=64 --model-arg width=64",
+        ),
+        Race(
+            "parity",
+            f"{DEPTH}:Sequence",
+            f"{DEPTH}:parity",
+            SEQUENCES,
+            tune_at_depth=8,
+            deep=True,
+            larger="the same with --model-arg num_blocks=64 --model-arg width=64",
+        ),
+        Race(
+            "torchvision",
+            "torchvision:resnet18",
+            "digits",
+            Recipe(steps=40, batch_size=16, optimizer="sgd", lr=0.01),
+            larger="torchvision:resnet50 --data imagefolder:DIR",
+        ),
+        Race(
+            "gpt2",
+            "transformers:gpt2",
+            "text",
+            TEXT,
+            {"n_layer": 6, "n_embd": 64, "n_head": 4},
+            tune_at_depth=2,
+            larger="transformers:gpt2 --data text:FILE --batch-size 32 --tune-at-depth 3",
         ),
     )
 }

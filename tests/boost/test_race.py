@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -15,9 +16,14 @@ import pytest
 
 from skipgrad.boost import BoostOptions, boost_job
 from skipgrad.boost.contest import Contest
+from skipgrad.boost.entry import Plan
+from skipgrad.boost.held import interval, parts, points
 from skipgrad.boost.kept import STUDY
 from skipgrad.boost.options import duration, steps_for, target_of
+from skipgrad.boost.trial import Ground, Job, run_trial
 from skipgrad.core import BadInput, MissingExtra, OutputError, Recipe, SkipgradError
+from skipgrad.models import fit
+from skipgrad.race import find_skips
 from skipgrad.store import read_run
 
 pytest.importorskip("optuna")
@@ -84,7 +90,7 @@ def test_the_same_command_again_trains_nothing(raced, monkeypatch: pytest.Monkey
     def never(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("a finished trial was repeated")
 
-    monkeypatch.setattr("skipgrad.boost.contest.train_trial", never)
+    monkeypatch.setattr("skipgrad.boost.trial.train_trial", never)
     again = boost_job(replace(SMALL, out=out))
     assert again.baseline == result.baseline
     assert again.contestants == result.contestants
@@ -98,7 +104,7 @@ def test_more_trials_and_seeds_go_on_from_what_there_is(raced, monkeypatch: pyte
     seen: list[str] = []
     real = Contest._trial
     monkeypatch.setattr(
-        Contest, "_trial", lambda self, plan, ground: seen.append(plan.phase) or real(self, plan, ground)
+        Contest, "_trial", lambda self, job, ground: seen.append(job.plan.phase) or real(self, job, ground)
     )
     boost_job(replace(SMALL, out=out, trials=3, seeds=2))
     assert seen.count("tune") == 2  # one more for each of the two that run
@@ -142,6 +148,48 @@ def test_a_baseline_that_does_not_train_has_no_target(tmp_path: Path):
     assert result.sentence.startswith("No target")
     assert result.to_dict()["target"]["loss"] is None
     assert result.baseline.time_ratio is None
+
+
+def test_the_validation_loss_is_raced_where_something_is_held_out(tmp_path: Path):
+    options = replace(SMALL, out=tmp_path, holdout=0.2, trials=1, seeds=1, remedies=("zero-init",))
+    result = boost_job(options)
+    assert result.target.of == "validation"
+    assert "smoothed validation loss" in result.target.reason
+    # It is another loss than the training's, and the training's is in the run file all the same.
+    study = _entries(tmp_path)
+    assert all(len(e["held"]) == len(e["losses"]) == 24 for e in study)
+    assert all(e["held"][-1][1] != e["losses"][-1] for e in study)
+    assert all(e["held"][-1][2] == e["seconds"][-1] for e in study)
+    with pytest.raises(BadInput, match=r"holdout 0\.2 in place of None"):
+        boost_job(replace(options, holdout=None))
+
+
+def _entries(folder: Path) -> list[dict]:
+    with sqlite3.connect(folder / STUDY) as file:
+        rows = file.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'entry'").fetchall()
+    return [json.loads(row[0]) for row in rows]
+
+
+def test_a_held_out_part_changes_no_step_of_the_training():
+    whole = fit("skipgrad:resnet8", {}, "digits", batch_size=16)
+    train, held = parts(whole, 0.1)
+    assert held is not None
+    assert held.data.size == 180
+    assert parts(whole, None)[1] is None  # digits have no test part of their own
+    assert parts(whole, 0)[1] is None
+    recipe = Recipe(steps=6, batch_size=16, lr=0.05)
+    job = Job(0, Plan("baseline", "tune", "0", 0, {"lr": 0.05, "warmup": 0.0, "clip": None}), recipe)
+    graph = find_skips(train.build(), train)
+    seen, blind = (run_trial(job, Ground(train, graph, h), lambda _: None) for h in (held, None))
+    assert [p.loss for p in seen.result.losses] == [p.loss for p in blind.result.losses]
+    assert len(seen.raced.losses) == seen.raced.trial.steps == 6
+    assert blind.raced is blind.result
+
+
+def test_a_long_trial_is_evaluated_some_forty_times():
+    for steps in (1, 39, 40, 41, 100, 1000):
+        due = [s for s in range(steps) if not (s + 1) % interval(steps) or s + 1 == steps]
+        assert len(due) == points(steps) <= 40
 
 
 def test_every_contestant_may_refuse(tmp_path: Path):
@@ -202,7 +250,9 @@ def test_targets():
             target_of(bad)
 
 
-@pytest.mark.parametrize(("name", "value"), [("trials", 0), ("seeds", 0), ("ruleset", "fair")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("trials", 0), ("seeds", 0), ("ruleset", "fair"), ("workers", 0), ("holdout", 1.0)]
+)
 def test_bad_options(name: str, value: object):
     with pytest.raises(SkipgradError, match="setting up a race"):
         replace(SMALL, **{name: value})

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from skipgrad.boost import BoostOptions, boost_job
+from skipgrad.boost.carries import drift, told
+from skipgrad.boost.place import ground_of
 from skipgrad.boost.sibling import sibling
 from skipgrad.core import BadInput, Recipe
-from skipgrad.models import resolve_model
+from skipgrad.models import fit, resolve_model
 
 pytest.importorskip("optuna")
 
@@ -34,7 +36,7 @@ def test_siblings_by_name_and_by_argument(tmp_path: Path, monkeypatch: pytest.Mo
         sibling(deep, {}, 6)
 
 
-def test_it_tunes_on_the_shallow_net_and_carries_the_recipe(tmp_path: Path):
+def test_it_tunes_on_the_shallow_net_and_carries_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = BoostOptions(
         "skipgrad:preln4", "text", recipe=Recipe(steps=20, batch_size=2, lr=3e-3), trials=1, seeds=1, threads=1,
         tune_at_depth=1, remedies=("zero-init",), out=tmp_path,
@@ -46,7 +48,34 @@ def test_it_tunes_on_the_shallow_net_and_carries_the_recipe(tmp_path: Path):
     assert one.settings["lr"] == 3e-3
     assert any("shallow net (depth 1)" in note for note in result.notes)
     assert "tuned_at=2" in one.lines  # one block, two skips
-    assert boost_job(options).contestants == result.contestants
+    # A recipe under 1/m: a step changes the deep net about as much as the shallow one.
+    assert 0.3 < result.q < 3
+    assert any(note.startswith("q = D_deep / D_shallow over 20 steps") for note in result.notes)
+    assert result.to_dict()["q"] == result.q
+    monkeypatch.setattr("skipgrad.boost.transfer.drift", lambda *_: pytest.fail("measured again"))
+    again = boost_job(options)
+    assert again.contestants == result.contestants
+    assert again.q == result.q
+
+
+def test_q_of_equal_nets_is_one_and_its_sentence_says_which_way():
+    recipe = Recipe(steps=60, batch_size=2, optimizer="adamw", lr=3e-3)
+    two = ground_of(fit("skipgrad:preln1", {}, "text", batch_size=2), None, "cpu")
+    assert drift("depth-transfer", two, two, recipe, [0], {"tuned_at": 2}) == 1.0
+    plain = ground_of(fit("skipgrad:plain8", {}, "digits", batch_size=8), None, "cpu")
+    assert drift("depth-transfer", plain, plain, recipe, [0], {"tuned_at": 2}) is None
+    assert "carries" in told(1.0)
+    assert "too high" in told(1.3)
+    assert "higher rate" in told(0.5)
+
+
+def test_without_a_search_it_runs_at_the_typed_rates(tmp_path: Path):
+    options = BoostOptions(
+        "skipgrad:resnet14", "digits", recipe=Recipe(steps=20, batch_size=8, lr=0.01), trials=1, seeds=1, threads=1,
+        tune_at_depth=8, remedies=("add-skips",), ruleset="self-tuning", out=tmp_path,
+    )  # fmt: skip
+    one = next(c for c in boost_job(options).contestants if c.name == "depth-transfer")
+    assert (one.trials, one.runs) == (0, 3)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from skipgrad.core import (
+    ChangeRow,
     Finding,
     Layer,
     LayerRow,
@@ -156,6 +157,7 @@ def healthy_residual(blocks: int = 9) -> Measurements:
         layer_rows(count, lambda t, i: {"out_grad_norm": 1.03 ** (count - i)}),
         losses([2.3 * 0.9**t for t in STEPS]),
         paths=path_rows(spectrum(blocks, 0.6), spectrum(blocks, 0.5)),
+        changes=tuple(ChangeRow(t, 0.2, 0.1, blocks) for t in STEPS),
     )
 
 

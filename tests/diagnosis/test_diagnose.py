@@ -35,6 +35,7 @@ def test_a_run_is_a_source():
         {0: measured.skips},
         {0: measured.layers},
         paths={0: measured.paths},
+        changes={0: measured.changes},
     )
     assert diagnose(run) == diagnose(measured)
 
@@ -49,6 +50,7 @@ def test_a_path_is_a_source(tmp_path):
         writer.skip_rows(0, measured.skips)
         writer.layer_rows(0, measured.layers)
         writer.paths(0, measured.paths)
+        writer.changes(0, measured.changes)
         writer.commit()
     assert diagnose(tmp_path / "run.sg") == diagnose(str(tmp_path / "run.sg")) == diagnose(measured)
 

@@ -126,6 +126,15 @@ def residual(depth: int = 4, seed: int = 0) -> tuple[Residual, torch.Tensor, Ski
     return model, x, sg.find(model, x)
 
 
+def idle(depth: int = 4, seed: int = 0) -> tuple[Residual, torch.Tensor, SkipGraph]:
+    """Whose second block does next to nothing."""
+    model, x, graph = residual(depth, seed)
+    with torch.no_grad():
+        for p in model.blocks[1].f[2].parameters():
+            p.mul_(1e-4)
+    return model, x, graph
+
+
 def plain(seed: int = 0) -> tuple[Plain, torch.Tensor, SkipGraph]:
     torch.manual_seed(seed)
     model, x = Plain(), torch.randn(4, 3, 8, 8)

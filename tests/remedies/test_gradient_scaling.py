@@ -13,7 +13,7 @@ from torch import nn
 import skipgrad as sg
 from remedies import cases
 from repeatable import same_bits
-from skipgrad.core import RemedyRefused, SkipGraph
+from skipgrad.core import BadInput, RemedyRefused, SkipGraph
 from skipgrad.ledger import watch
 from skipgrad.remedies import Evidence, remedy
 from skipgrad.remedies.gradient_scaling import Evening
@@ -46,6 +46,64 @@ def test_the_rule_is_the_formula():
     assert Evening(0.5)(norms, none) == pytest.approx({"a": math.sqrt(2), "b": math.sqrt(0.5), "c": 1.0})
     wide = Evening()({"a": 1e-6, "b": 1e6}, none)
     assert wide == {"a": 10.0, "b": 0.1}
+
+
+def test_policies_that_go_by_parameters():
+    norms, grads, weights = (
+        {"a": 1.0, "b": 1.0, "c": 1.0},
+        {"a": 1.0, "b": 4.0, "c": 0.0},
+        {"a": 1.0, "b": 8.0, "c": 1.0},
+    )
+    by = {p: Evening(1.0, p)(norms, grads.__getitem__, weights.__getitem__) for p in ("gradient", "trust")}
+    assert by["gradient"] == pytest.approx({"a": 2.0, "b": 0.5})  # c has no gradient to scale
+    assert by["trust"] == pytest.approx({"a": math.sqrt(0.5), "b": math.sqrt(2)})
+    assert Evening(1.0, "gradient")(norms, lambda _s: 0.0) == {}
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    ("by", "figure"),
+    [
+        ("skip", lambda r: r.skip_norm),
+        ("entering", lambda r: r.out_norm),
+        ("ratio", lambda r: r.branch_norm / r.skip_norm),
+    ],
+)
+def test_what_is_gone_by_is_the_rows_figure(name: str, by: str, figure: Callable):
+    model, x, graph = cases.residual()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with sg.watch(model, graph) as ledger:
+        backward(model, x)
+    sizes = {r.skip: figure(r) for r in ledger.rows()}
+    applied = sg.remedy(name, by=by).plan(graph).apply(model, optimizer)
+    backward(model, x)
+    optimizer.step()
+    product = {s: f * sizes[s] for s, f in applied.factors.items()}
+    assert len(product) == len(graph)
+    assert max(product.values()) == pytest.approx(min(product.values()), rel=1e-5)  # evened out
+    applied.undo()
+
+
+@pytest.mark.parametrize("by", ["gradient", "trust"])
+def test_they_even_out_what_they_go_by(by: str):
+    model, x, graph = cases.residual()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    applied = sg.remedy("gradient-scaling", by=by).plan(graph).apply(model, optimizer)
+    backward(model, x)
+    optimizer.step()
+    own = {s: math.sqrt(sum(float(p.grad.square().sum()) for p in ps)) for s, ps in applied.parameters.items()}
+    if by == "trust":
+        own = {
+            s: g / math.sqrt(sum(float(p.detach().square().sum()) for p in applied.parameters[s]))
+            for s, g in own.items()
+        }
+    assert max(own.values()) == pytest.approx(min(own.values()), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_an_unknown_policy_is_told(name: str):
+    with pytest.raises(BadInput, match="give one of skip, entering, ratio"):
+        sg.remedy(name, by="luck")
 
 
 def test_gradients_are_multiplied_by_the_running_ratio(monkeypatch: pytest.MonkeyPatch):

@@ -197,7 +197,7 @@ def test_reading_is_linear(tmp_path: Path) -> None:
         writer.skip_rows(0, [replace(ROW, step=i // 100, skip=f"layer.{i % 100}") for i in range(100_000)])
     begin = time.process_time()
     assert len(read_run(path).skip_rows[0]) == 100_000
-    assert time.process_time() - begin < 10  # of the processor, whatever else it does; 0.7 s here, and a quadratic reader takes minutes
+    assert time.process_time() - begin < 10  # 0.7 s of the processor here; a quadratic reader takes minutes
 
 
 def _bad_file(tmp_path: Path, kind: str) -> Path:

@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any
-
-from torch import nn
 
 from skipgrad.boost.entry import BASELINE, UNTUNED, WORST, Entry, Plan, remedy_of
 from skipgrad.boost.kept import Kept
 from skipgrad.boost.options import TYPED, BoostOptions
-from skipgrad.boost.space import LARGEST, SMALLEST, as_typed, distributions, knobs_of, options_of, recipe_of
-from skipgrad.core.errors import SkipgradError
-from skipgrad.core.graph import SkipGraph
+from skipgrad.boost.space import LARGEST, SMALLEST, as_typed, distributions, knobs_of
+from skipgrad.boost.trial import Ground, Job, run_trial, tell_of
 from skipgrad.core.recipe import Recipe
-from skipgrad.core.run import LossPoint
+from skipgrad.instrument.hardware import hardware
 from skipgrad.instrument.threads import Threads
-from skipgrad.models import Workload
-from skipgrad.race import Dropped, Finished, Noted, Started, Stepped, prepare_with
+from skipgrad.race import Dropped, Noted
 from skipgrad.race.race import OnEvent
-from skipgrad.train import Treatment, TrialResult, train_trial
 
-
-@dataclass(frozen=True)
-class Ground:
-    """What a contestant trains on.
-
-    Attributes:
-        workload: model, data and loss.
-        graph: the model's skips.
-        options: the remedy's own settings, set by us.
-        seeds: that a setting is tried on when it is tuned, in place of the recipe's one.
-        rates: the lowest and highest rate of the search.
-    """
-
-    workload: Workload
-    graph: SkipGraph
-    options: dict[str, Any] | None = None
-    seeds: tuple[int, ...] = ()
-    rates: tuple[float, float] | None = None
+# Runs trials somewhere, several at once; the entries come in the order in which they finish.
+Apart = Callable[[Sequence[Job]], Iterable[Entry]]
 
 
 class Contest:
     """Runs what is not finished yet.
+
+    Attributes:
+        dropped: who refused, and why.
+        notes: what to mind.
+        q: D_deep / D_shallow where a rate is carried from a shallow net, once it is measured.
 
     Args:
         options: what is raced.
@@ -55,6 +38,8 @@ class Contest:
         tell: called with the events of a race.
         threads: as in `train_trial`.
         elsewhere: contestants that tune on another model.
+        apart: runs trials side by side, and hands each back as it ends; in turns, here, when None.
+        slots: how many of them at once.
     """
 
     def __init__(
@@ -67,11 +52,15 @@ class Contest:
         tell: OnEvent,
         threads: Threads | None = None,
         elsewhere: dict[str, Ground] | None = None,
+        apart: Apart | None = None,
+        slots: int = 1,
     ) -> None:
         self.options, self.recipe, self.ground, self.kept = options, recipe, ground, kept
         self.dropped: dict[str, str] = {}
         self.notes: list[str] = []
+        self.q: float | None = None
         self._tell, self._threads, self._elsewhere = tell, threads, elsewhere or {}
+        self._apart, self._slots = apart, slots
         tunes = options.ruleset == "tuned"
         self.tuners = [BASELINE, *(names if tunes else ())]
         self.contestants = [BASELINE, *(() if tunes else (UNTUNED,)), *names]
@@ -84,18 +73,31 @@ class Contest:
             SkipgradError: what the baseline raises.
             KeyboardInterrupt: passed through; finished trials are kept.
         """
-        for number in range(self.options.trials):
-            for who in self._still(self.tuners):
-                self._tune(who, number)
+        for wave in self._waves():
+            plans = [p for n in wave for who in self._still(self.tuners) for p in self._tuning(who, n, wave[0])]
+            self._do(plans, first=wave[0] == 0)
         for who in self._still(self.tuners):
             self._look_at_edges(who)
         if after_tuning is not None:
             after_tuning(self)
+        plans = []
         for turn, seed in enumerate(self.options.judging_seeds):
             still = self._still(self.contestants)
-            for who in still[turn % len(still) :] + still[: turn % len(still)]:
-                for plan in self.judging(who, seed):
-                    self._do(plan, self.ground)
+            turns = still[turn % len(still) :] + still[: turn % len(still)]
+            plans += [plan for who in turns for plan in self.judging(who, seed)]
+        self._do(plans)
+
+    def _waves(self) -> Iterator[range]:
+        """Numbers of the tuning trials that are begun together: one, and more where workers would be idle.
+
+        The sampler knows those of the waves before, so that a race that was killed goes on as it would have. The first
+        one is alone: it shows who refuses.
+        """
+        wide, at, many = 1, 0, self.options.trials
+        while at < many:
+            yield range(at, min(many, at + wide))
+            at += wide
+            wide = max(1, -(-self._slots // len(self._still(self.tuners))))
 
     def note(self, text: str) -> None:
         """Adds something to mind when reading the result."""
@@ -110,29 +112,29 @@ class Contest:
     def _still(self, names: Sequence[str]) -> list[str]:
         return [n for n in names if n not in self.dropped]
 
-    def _ground(self, who: str) -> Ground:
+    def look_at(self, who: str) -> Ground:
+        """What a contestant tunes on."""
         return self._elsewhere.get(who, self.ground)
 
-    def _tune(self, who: str, number: int) -> None:
-        ground = self._ground(who)
+    def _tuning(self, who: str, number: int, known: int) -> list[Plan]:
+        """The trials of a setting, by the sampler from the first ``known`` ones."""
         if number == 0:
-            params = as_typed(self.recipe)
-        else:
-            before = [(p, s) for n in range(number) for p, s in self.setting(who, n)]
-            params = self.kept.suggest(number, before, self.recipe, knobs_of(remedy_of(who)), ground.rates)
-        for plan in self._tuning(who, number, params):
-            self._do(plan, ground, first=number == 0)
-            if who in self.dropped:
-                return
+            return self._setting_plans(who, 0, as_typed(self.recipe))
+        before = [setting for n in range(known) for setting in self.setting(who, n)]
+        rates = self.look_at(who).rates
+        params = self.kept.suggest(number, before, self.recipe, knobs_of(remedy_of(who)), rates)
+        return self._setting_plans(who, number, params)
 
-    def _tuning(self, who: str, number: int, params: dict[str, Any]) -> Iterator[Plan]:
-        seeds = self._ground(who).seeds or (self.recipe.seed,)
-        for seed in seeds:
-            yield Plan(who, "tune", str(number) if len(seeds) == 1 else f"{number}, seed {seed}", seed, params)
+    def _setting_plans(self, who: str, number: int, params: dict[str, Any]) -> list[Plan]:
+        seeds = self.look_at(who).seeds or (self.recipe.seed,)
+        return [
+            Plan(who, "tune", str(number) if len(seeds) == 1 else f"{number}, seed {seed}", seed, params)
+            for seed in seeds
+        ]
 
     def setting(self, who: str, number: int) -> list[tuple[dict[str, Any], float]]:
         """Parameters and score of one setting that was tuned: the median over its seeds; empty when not finished."""
-        found = [self.kept.get(p) for p in self._tuning(who, number, {})]
+        found = [self.kept.get(p) for p in self._setting_plans(who, number, {})]
         done = [e for e in found if e is not None]
         if not done or len(done) < len(found):
             return []
@@ -168,59 +170,45 @@ class Contest:
         found = [self.kept.get(p) for seed in self.options.judging_seeds for p in self.judging(who, seed)]
         return [e for e in found if e is not None]
 
-    def _do(self, plan: Plan, ground: Ground, *, first: bool = False) -> None:
-        entry = self.kept.get(plan)
-        if entry is None:
-            entry = self._trial(plan, ground)
-            space = distributions(self.recipe, knobs_of(remedy_of(plan.who)), ground.rates)
-            self.kept.add(entry, space)
-        if entry.refused and first:
-            self.drop(plan.who, entry.refused)
+    def _do(self, plans: Sequence[Plan], *, first: bool = False) -> None:
+        """What of these trials is not finished; without a `Spread` one after another."""
+        if self._apart is None:
+            for plan in plans:
+                if plan.who not in self.dropped:
+                    entry = self.kept.get(plan) or self._keep(self._trial(self._job(plan), self._ground_of(plan)))
+                    self._look_at_refusal(entry, first)
+            return
+        jobs = [self._job(plan) for plan in plans if self.kept.get(plan) is None]
+        for entry in self._apart(jobs):
+            self._keep(entry)
+            tell_of(entry, self._tell)
+        for plan in plans:
+            entry = self.kept.get(plan)
+            assert entry is not None, "every job has ended"
+            self._look_at_refusal(entry, first)
 
-    def _trial(self, plan: Plan, ground: Ground) -> Entry:
-        recipe = recipe_of(plan.params, self.recipe, plan.seed)
-        name = remedy_of(plan.who)
-        trial = recipe.trial(self._next, name)
-        self._next += 1
-        points: list[LossPoint] = []
-        started = False
+    def _look_at_refusal(self, entry: Entry, first: bool) -> None:
+        if entry.refused and first and entry.plan.who not in self.dropped:
+            self.drop(entry.plan.who, entry.refused)
 
-        def prepare(model: nn.Module) -> Treatment | None:
-            nonlocal started
-            treatment = None
-            if name is not None:
-                # Where we tune on a shallow net and judge on the deep one, the remedy knows what it was tuned at.
-                own = (self._elsewhere[plan.who].options if plan.who in self._elsewhere else None) or {}
-                settings = {**own, **options_of(plan.params)}
-                device = recipe.device
-                applies = prepare_with(name, ground.workload, device=device, graph=ground.graph, options=settings)
-                treatment = applies(model)
-            started = True
-            self._tell(Started(trial))
-            return treatment
+    def _ground_of(self, plan: Plan) -> Ground:
+        """A contestant that tunes elsewhere is judged where everybody is."""
+        return self.look_at(plan.who) if plan.phase == "tune" else self.ground
 
-        def on_step(point: LossPoint) -> None:
-            points.append(point)
-            self._tell(Stepped(point))
+    def _job(self, plan: Plan) -> Job:
+        # Where we tune on a shallow net and judge on the deep one, the remedy knows what it was tuned at.
+        own = self.look_at(plan.who).options or {}
+        number, self._next = self._next, self._next + 1
+        return Job(number, plan, self.recipe, plan.phase == "tune" and plan.who in self._elsewhere, own)
 
-        try:
-            result = train_trial(
-                ground.workload, recipe, trial=trial, prepare=prepare, on_step=on_step, threads=self._threads
-            )
-        except SkipgradError as error:
-            if name is None:
-                raise  # without the baseline there is nothing to compare with
-            why = "; ".join(part for part in (error.doing, error.received, error.todo) if part)
-            result = TrialResult(replace(trial, state="interrupted"), tuple(points))
-            if started:
-                self._tell(Finished(result))
-            return Entry(plan, result, why)
-        except KeyboardInterrupt:
-            if started:
-                self._tell(Finished(TrialResult(replace(trial, state="interrupted"), tuple(points))))
-            raise
-        self._tell(Finished(result))
-        return Entry(plan, result)
+    def _trial(self, job: Job, ground: Ground) -> Entry:
+        return run_trial(job, ground, self._tell, self._threads, hardware(self.recipe.device))
+
+    def _keep(self, entry: Entry) -> Entry:
+        plan = entry.plan
+        space = distributions(self.recipe, knobs_of(remedy_of(plan.who)), self._ground_of(plan).rates)
+        self.kept.add(entry, space)
+        return entry
 
     def _look_at_edges(self, who: str) -> None:
         side = self.edge(who)
@@ -230,7 +218,7 @@ class Contest:
 
     def edge(self, who: str) -> str:
         """Which end of the search the best rate lies at, within a sixth of a decade; empty when at none."""
-        low, high = self._ground(who).rates or (SMALLEST * self.recipe.rate, LARGEST * self.recipe.rate)
+        low, high = self.look_at(who).rates or (SMALLEST * self.recipe.rate, LARGEST * self.recipe.rate)
         best = self.best(who)["lr"]
         near = 10 ** (1 / 6)
         return "lowest" if best < low * near else "highest" if best > high / near else ""

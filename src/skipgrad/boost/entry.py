@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from skipgrad.boost.held import points
 from skipgrad.core.recipe import Recipe
 from skipgrad.core.run import LossPoint
 from skipgrad.race import score
@@ -44,11 +45,27 @@ class Entry:
         plan: what was asked.
         result: its losses; empty when it refused.
         refused: why it did not run, or not to its end.
+        machine: what it ran on; times are compared where it is the same.
+        held: validation losses, at the steps they were taken after; None where nothing is held out.
     """
 
     plan: Plan
     result: TrialResult
     refused: str = ""
+    machine: str = ""
+    held: tuple[LossPoint, ...] | None = None
+
+    @property
+    def raced(self) -> TrialResult:
+        """The curve that is raced: the validation losses where there are any, else the training losses.
+
+        Its trial has as many steps as the whole curve has points.
+        """
+        if self.held is None:
+            return self.result
+        trial = self.result.trial
+        state = trial.state if all(math.isfinite(p.loss) for p in self.held) else "diverged"
+        return replace(self.result, trial=replace(trial, steps=points(trial.steps), state=state), losses=self.held)
 
     @property
     def seconds(self) -> float:
@@ -58,7 +75,7 @@ class Entry:
     @property
     def score(self) -> float:
         """What tuning minimises: the best smoothed loss, `WORST` where there is none."""
-        value = math.inf if self.refused else score(self.result)
+        value = math.inf if self.refused else score(self.raced)
         return value if math.isfinite(value) else WORST
 
     def attrs(self) -> dict[str, Any]:
@@ -74,6 +91,8 @@ class Entry:
             "seconds": [p.seconds for p in self.result.losses],
             "lines": self.result.lines,
             "refused": self.refused,
+            "machine": self.machine,
+            "held": None if self.held is None else [_row(p) for p in self.held],
         }
 
     @classmethod
@@ -82,11 +101,19 @@ class Entry:
         plan = Plan(who, phase, attrs["key"], attrs["seed"], attrs["params"])
         recipe = Recipe(steps=attrs["steps"], seed=plan.seed, lr=plan.params["lr"])
         trial = replace(recipe.trial(number, remedy_of(who)), state=attrs["state"])
-        points = tuple(
+        losses = tuple(
             LossPoint(number, i, math.nan if loss is None else loss, at)
             for i, (loss, at) in enumerate(zip(attrs["losses"], attrs["seconds"], strict=True))
         )
-        return cls(plan, TrialResult(trial, points, attrs["lines"]), attrs["refused"])
+        held = attrs.get("held")
+        if held is not None:
+            held = tuple(LossPoint(number, i, math.nan if loss is None else loss, at) for i, loss, at in held)
+        result = TrialResult(trial, losses, attrs["lines"])
+        return cls(plan, result, attrs["refused"], attrs.get("machine", ""), held)
+
+
+def _row(point: LossPoint) -> tuple[int, float | None, float]:
+    return point.step, point.loss if math.isfinite(point.loss) else None, point.seconds
 
 
 def remedy_of(who: str) -> str | None:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from skipgrad.boost.apart import apart
 from skipgrad.boost.boost import contestants
-from skipgrad.boost.contest import Contest, Ground
+from skipgrad.boost.contest import Apart, Contest
 from skipgrad.boost.entry import BASELINE
 from skipgrad.boost.judge import Contestant, best_loss, contestant
 from skipgrad.boost.kept import Kept, need_optuna, steps_kept
 from skipgrad.boost.options import BoostOptions, steps_for
 from skipgrad.boost.outcome import BoostResult, sentence_of
+from skipgrad.boost.place import ground_of, place_of, workloads
 from skipgrad.boost.space import recipe_of
 from skipgrad.boost.target import Target, choose
 from skipgrad.boost.transfer import NAME as TRANSFER
 from skipgrad.boost.transfer import SEEDS, carry, look, shallow
 from skipgrad.core import Cure, Recipe
 from skipgrad.core.files import write_text
-from skipgrad.core.graph import SkipGraph
 from skipgrad.core.rank import ranked, winner
 from skipgrad.instrument.threads import Threads
-from skipgrad.models import Workload, fit
-from skipgrad.race import Progress, RaceRecord, constant_loss, find_skips, run_file, trains, versions
+from skipgrad.models import Workload
+from skipgrad.race import Progress, RaceRecord, constant_loss, run_file, trains, versions
+from skipgrad.race.spread import spread_of
 from skipgrad.store import RUN, RunWriter, drop_empty, make_folder, read_run, set_aside
 from skipgrad.train import device_of, settle, train_trial
 
@@ -56,23 +58,36 @@ def boost_job(options: BoostOptions, progress: Progress | None = None) -> BoostR
     if options.tune_at_depth is not None and TRANSFER not in names:
         names.append(TRANSFER)
     device_of(options.recipe.device)
+    spread = spread_of(options.workers, options.ray)
     folder = make_folder(options.out, options.model, options.data)
     tell("fitting model and data", 0, 0, f"{options.model} on {options.data}")
     try:
-        workload = fit(options.model, options.model_args, options.data, batch_size=options.recipe.batch_size)
-        small = shallow(options, workload) if options.tune_at_depth is not None else None
+        place = place_of(options, shallow(options) if options.tune_at_depth is not None else None)
+        fitted = workloads(place)
     except BaseException:
         drop_empty(folder)
         raise
-    threads = Threads(options.threads)
+    workload = fitted[0][0]
+    # Side by side they have a thread each, unless somebody says otherwise.
+    asked = 1 if spread is not None and options.threads in (None, "auto") else options.threads
+    threads = Threads(asked)
     recipe = options.recipe.for_task(workload.task)
-    with threads:
+    with threads, spread or nullcontext():
         many = 1 + len(names)
         settle(workload, recipe, threads)
         recipe = replace(recipe, steps=_steps(options, recipe, workload, folder, many, threads))
         with closing(Kept(folder, _identity(options, recipe))) as kept:
             set_aside(folder)
-            return _race(options, recipe, names, workload, small, kept, threads, folder, tell)
+            beside = _Beside() if spread is None else _Beside(apart(spread, place, int(asked or 1)), spread.slots)
+            return _race(options, recipe, names, fitted, kept, threads, folder, tell, beside)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What runs trials side by side, and how many at once."""
+
+    run: Apart | None = None
+    slots: int = 1
 
 
 def _steps(options: BoostOptions, recipe: Recipe, workload: Workload, folder: Path, many: int, threads: Threads) -> int:
@@ -96,6 +111,7 @@ def _identity(options: BoostOptions, recipe: Recipe) -> dict[str, Any]:
         "model_args": options.model_args,
         "recipe": recipe.meta(),
         "tune_at_depth": options.tune_at_depth,
+        "holdout": options.holdout,
         "skipgrad": own["skipgrad"],
         "torch": own["torch"],
     }
@@ -106,14 +122,15 @@ def _race(
     options: BoostOptions,
     recipe: Recipe,
     names: list[str],
-    workload: Workload,
-    small: Workload | None,
+    fitted: list[tuple[Workload, Workload | None]],
     kept: Kept,
     threads: Threads,
     folder: Path,
     tell: Progress,
+    beside: _Beside,
 ) -> BoostResult:
     path = folder / RUN
+    workload = fitted[0][0]
     meta = {
         "model": options.model,
         "data": options.data,
@@ -123,24 +140,33 @@ def _race(
     }
     with run_file(path, meta) as file:
         tell("finding skips", 0, 0, "")
-        ground = Ground(workload, _skips(workload, recipe))
+        grounds = [ground_of(*one, recipe.device) for one in fitted]
+        ground = grounds[0]
         file.graph(ground.graph)
         _write_kept(file, kept)
         file.commit()
-        more = options.trials * (SEEDS - 1) if small is not None else 0
+        more = options.trials * (SEEDS - 1) if grounds[1:] else 0
         steps = (options.trials_in_all(1 + len(names)) + more - len(kept)) * recipe.steps
         record = RaceRecord(file, tell, "racing " + ", ".join(names), max(steps, 0))
-        elsewhere = {TRANSFER: look(options, recipe, small, _skips(small, recipe), ground)} if small else {}
-        contest = Contest(options, recipe, names, ground, kept, record, threads, elsewhere)
+        elsewhere = {TRANSFER: look(recipe, grounds[1])} if grounds[1:] else {}
+        contest = Contest(
+            options, recipe, names, ground, kept, record, threads, elsewhere, beside.run, beside.slots
+        )  # fmt: skip
         _warm(workload, recipe, threads)
         try:
-            contest.run(after_tuning=None if small is None else carry)
+            contest.run(after_tuning=carry if elsewhere else None)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(_so_far(contest))
             raise
         chance = constant_loss(workload, ground.graph, device=recipe.device)
         target = choose(contest.judged(BASELINE), contest.tuned(BASELINE), options.target, chance)
         told = _judge(contest, names, target)
+        for one in told.others:
+            if one.other_machine:
+                contest.note(
+                    f"{one.other_machine} of {one.runs} runs of {one.name} were on another machine than the "
+                    "baseline's: their seconds are not compared."
+                )
         file.cures(told.cures)
         file.meta(threads=threads.meta(), chance=chance, target=target.loss)
     chosen = told.baseline if told.winner is None else next(c for c in told.others if c.name == told.winner)
@@ -154,13 +180,10 @@ def _race(
         tuple(contest.notes),
         read_run(path),
         path,
+        contest.q,
     )
     write_text(folder / RECIPE, result.toml, doing="writing the winner's recipe")
     return result
-
-
-def _skips(workload: Workload, recipe: Recipe) -> SkipGraph:
-    return find_skips(workload.build().to(recipe.device), workload, device=recipe.device)
 
 
 def _warm(workload: Workload, recipe: Recipe, threads: Threads) -> None:
@@ -188,7 +211,7 @@ def _judge(contest: Contest, names: list[str], target: Target) -> _Told:
     """Everybody's figures, in the order of `skipgrad.core.rank`: the one place that says who comes first."""
     theirs = contest.judged(BASELINE)
     baseline = contestant(BASELINE, contest.tuned(BASELINE), theirs, theirs, target, contest.best(BASELINE))
-    trained = 2 * sum(trains(e.result) for e in theirs) >= len(theirs)
+    trained = 2 * sum(trains(e.raced) for e in theirs) >= len(theirs)
     told: dict[str, Contestant] = {}
     cures: list[Cure] = []
     for name in contest.contestants[1:]:

@@ -44,6 +44,8 @@ class Contestant:
         total_seconds: tuning and one run to the target; None where it fails.
         settings: what was chosen.
         lines: Python to paste that applies the remedy.
+        other_machine: how many runs were on another machine than the baseline's of the same seed: their seconds are not
+            compared.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Contestant:
     total_seconds: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     lines: str = ""
+    other_machine: int = 0
 
     def cure(self, best: float | None, baseline: Contestant, patient_best: float | None, trained: bool) -> Cure:
         """Its record for the run file and the ranking."""
@@ -118,8 +121,12 @@ def contestant(
         target: what is raced to.
         settings: what it was judged with.
     """
-    theirs = {e.plan.seed: e.result for e in baseline}
-    pairs = [(e.result, theirs[e.plan.seed]) for e in judged if e.plan.seed in theirs]
+    theirs = {e.plan.seed: e for e in baseline}
+    both = [(e, theirs[e.plan.seed]) for e in judged if e.plan.seed in theirs]
+    pairs = [(e.raced, b.raced) for e, b in both]
+    # Seconds of two machines are not compared.
+    same = [e.machine == b.machine for e, b in both]
+    beside = [pair for pair, fits in zip(pairs, same, strict=True) if fits]
     steps: list[float] = []
     times: list[float] = []
     reached: list[tuple[float, float]] = []
@@ -129,7 +136,8 @@ def contestant(
         against = [time_to(b, target.loss) for _, b in pairs]
         failures = sum(math.isinf(s) for s, _ in reached)
         steps = _ratios([s for s, _ in reached], [s for s, _ in against])
-        times = _ratios([t for _, t in reached], [t for _, t in against])
+        timed = [(t, u) for (_, t), (_, u), fits in zip(reached, against, same, strict=True) if fits]
+        times = _ratios([t for t, _ in timed], [u for _, u in timed])
     seconds = math.fsum(e.seconds for e in tuning)
     to_target = middle([t for _, t in reached])
     ours = Contestant(
@@ -144,10 +152,11 @@ def contestant(
         trials=len(tuning),
         seconds=seconds,
         runs=len(pairs),
+        other_machine=len(same) - sum(same),
         failures=failures,
         tuning_failures=sum(bool(e.refused) or e.result.diverged for e in tuning),
         final_loss=middle([final_loss(r) for r, _ in pairs]),
-        loss_at_equal_time=middle([_at(r, b.losses[-1].seconds) for r, b in pairs if b.losses]),
+        loss_at_equal_time=middle([_at(r, b.losses[-1].seconds) for r, b in beside if b.losses]),
         baseline_final_loss=middle([_at(b, math.inf) for _, b in pairs]),
         total_seconds=None if to_target is None else seconds + to_target,
         settings=settings,
@@ -161,7 +170,7 @@ def contestant(
 
 def best_loss(judged: Sequence[Entry]) -> float | None:
     """The median over the runs of the best smoothed loss."""
-    return middle([best_smoothed(e.result)[1] for e in judged])
+    return middle([best_smoothed(e.raced)[1] for e in judged])
 
 
 def _verdict(one: Contestant, pairs: Sequence[tuple[TrialResult, TrialResult]], target: Target) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from skipgrad.remedies.knobs import Knob
 STUDY = "study.sqlite"
 DOING = "opening the study of a race"
 _ABOUT = "skipgrad boost"
+_MEASURED = "skipgrad boost, measured beside"
 _RANDOM = 4  # trials before the sampler goes by what it has seen
 
 
@@ -112,6 +113,15 @@ class Kept:
         )
         self._study(f"{entry.plan.who}: {entry.plan.phase}").add_trial(trial)
         self._hold(entry)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, as plain data: made once and kept under a name."""
+        study = self._study(_MEASURED)
+        known = study.user_attrs
+        if name not in known:
+            study.set_user_attr(name, make())
+            return study.user_attrs[name]
+        return known[name]
 
     def suggest(
         self,

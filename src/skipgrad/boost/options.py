@@ -39,6 +39,10 @@ class BoostOptions:
         ruleset: ``"tuned"``: everybody tunes; ``"self-tuning"``: only the baseline does, as the reference, and the
             contestants train at the typed rate, a tenth and ten times it.
         tune_at_depth: the depth of a shallow sibling that is tuned in place of the model.
+        holdout: share of the data held out, whose loss is raced; None for the data's own test part where they have
+            one, else the training loss; 0 for the training loss.
+        workers: how many trials run side by side.
+        ray: address of a Ray cluster for them, ``"local"`` for one of this machine; processes when None.
         threads: ``"auto"``, a number, or None to leave torch's own.
         out: folder of the run file and of the finished trials; a new one under ``skipgrad-runs`` when None.
         remedies: the contestants; all that race by default when None.
@@ -58,15 +62,20 @@ class BoostOptions:
     target: float | None = None
     ruleset: str = "tuned"
     tune_at_depth: int | None = None
+    holdout: float | None = None
+    workers: int = 1
+    ray: str | None = None
     threads: str | int | None = None
     out: str | Path | None = None
     remedies: tuple[str, ...] | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name, value in (("trials", self.trials), ("seeds", self.seeds)):
+        for name, value in (("trials", self.trials), ("seeds", self.seeds), ("workers", self.workers)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BadInput(DOING, where=name, received=repr(value), todo="give a whole number of at least 1")
+        if self.holdout is not None and not 0 <= self.holdout < 1:
+            raise BadInput(DOING, where="holdout", received=repr(self.holdout), todo="give a share such as 0.1")
         if self.ruleset not in get_args(Ruleset):
             raise BadInput(DOING, where="ruleset", received=self.ruleset, todo=nearest(self.ruleset, get_args(Ruleset)))
 

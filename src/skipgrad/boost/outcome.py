@@ -31,6 +31,7 @@ class BoostResult:
         winner: the name of the one that helped most; None when none did.
         recipe: the recipe with the settings of the winner, or of the tuned baseline.
         notes: what to mind.
+        q: D_deep / D_shallow at the carried rate, where depth-transfer raced; None where it did not.
         run: everything, as read back from the run file.
         run_path: the run file.
     """
@@ -44,6 +45,7 @@ class BoostResult:
     notes: tuple[str, ...]
     run: Run
     run_path: Path
+    q: float | None = None
 
     @property
     def toml(self) -> str:
@@ -74,6 +76,7 @@ class BoostResult:
                 "contestants": [asdict(c) for c in self.contestants],
                 "toml": self.toml,
                 "notes": list(self.notes),
+                "q": self.q,
             }
         )
 

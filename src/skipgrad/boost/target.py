@@ -23,14 +23,16 @@ class Target:
     """What is raced to.
 
     Attributes:
-        loss: the smoothed training loss; None when there is none to race to.
+        loss: the smoothed loss; None when there is none to race to.
         reason: how it was chosen, or why there is none.
         chance: the loss of the best answer that is always the same, where it is known.
+        of: which loss is raced, ``"training"`` or ``"validation"``.
     """
 
     loss: float | None
     reason: str
     chance: float | None = None
+    of: str = "training"
 
 
 def choose(baseline: Sequence[Entry], tuning: Sequence[Entry], typed: float | None, chance: float | None) -> Target:
@@ -45,7 +47,8 @@ def choose(baseline: Sequence[Entry], tuning: Sequence[Entry], typed: float | No
     Raises:
         BadInput: a typed target that lies on a plateau, or that the baseline never reaches.
     """
-    best = min((best_smoothed(e.result)[1] for e in (*tuning, *baseline)), default=float("inf"))
+    of = "training" if all(e.held is None for e in baseline) else "validation"
+    best = min((best_smoothed(e.raced)[1] for e in (*tuning, *baseline)), default=float("inf"))
     if typed is not None:
         if _at_chance(typed, chance):
             raise BadInput(DOING, where="target", received=f"{number(typed)}, {_plateau(chance)}", todo=_lower(best))
@@ -58,22 +61,24 @@ def choose(baseline: Sequence[Entry], tuning: Sequence[Entry], typed: float | No
                 todo=f"give one above {number(best)}, or more --steps (a race of its own); with the same --out no "
                 "trial is repeated",
             )
-        return Target(typed, "as typed", chance)
-    at = [best_smoothed(cut(e.result, SHARE))[1] for e in baseline]
-    if 2 * sum(trains(e.result) for e in baseline) < len(baseline) or not at:
-        return Target(None, f"the tuned baseline does not train: {number(best)} is its best smoothed loss", chance)
+        return Target(typed, "as typed", chance, of)
+    at = [best_smoothed(cut(e.raced, SHARE))[1] for e in baseline]
+    if 2 * sum(trains(e.raced) for e in baseline) < len(baseline) or not at:
+        return Target(None, f"the tuned baseline does not train: {number(best)} is its best smoothed loss", chance, of)
     loss = median(at)
     if _at_chance(loss, chance):
-        return Target(None, f"the tuned baseline's loss of {number(loss)} is {_plateau(chance)}", chance)
+        return Target(None, f"the tuned baseline's loss of {number(loss)} is {_plateau(chance)}", chance, of)
     return Target(
-        loss, "the tuned baseline's best smoothed loss at 75 % of its budget, median over fresh seeds", chance
+        loss,
+        f"the tuned baseline's best smoothed {of} loss at 75 % of its budget, median over fresh seeds",
+        chance,
+        of,
     )
 
 
 def cut(result: TrialResult, share: float) -> TrialResult:
     """The first ``share`` of a trial, as if it had ended there."""
-    steps = max(1, round(share * result.trial.steps))
-    return replace(result, losses=tuple(p for p in result.losses if p.step < steps))
+    return replace(result, losses=result.losses[: max(1, round(share * result.trial.steps))])
 
 
 def _at_chance(loss: float, chance: float | None) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from skipgrad.check.change import looking
 from skipgrad.check.cured import after_cure
 from skipgrad.check.options import CheckOptions, CheckResult
 from skipgrad.check.paths import WHAT, path_row
@@ -154,6 +156,8 @@ class _Check:
             ledger = Ledger(model, optimizer=optimizer, every=every, recording=recording)
             watched.append((model, ledger))
             paths(0)
+            if trial.remedy is None and graph is not None:  # the places of its branches are those of the graph
+                stack.enter_context(looking(model, graph, optimizer, recipe.steps, ledger, self.file))
             return ledger
 
         def paths(step: int) -> None:
@@ -177,9 +181,10 @@ class _Check:
             self.progress(stage, point.step + 1, recipe.steps, f"loss {point.loss:.4g}")
 
         self.file.trial(trial)
-        result = train_trial(
-            workload, recipe, trial=trial, prepare=prepare, observe=observe, on_step=on_step, threads=self.threads
-        )
+        with ExitStack() as stack:
+            result = train_trial(
+                workload, recipe, trial=trial, prepare=prepare, observe=observe, on_step=on_step, threads=self.threads
+            )
         self.file.trial(result.trial).commit()
         return watched[0][1]
 

@@ -49,7 +49,7 @@ def show_race(result: BoostResult, console: Console) -> None:
     if target.loss is None:
         console.print(Text("no target, so no times to it", "dim"))
     else:
-        at = f"seconds and steps to a smoothed training loss of {number(target.loss)} ({target.reason})"
+        at = f"seconds and steps to a smoothed {target.of} loss of {number(target.loss)} ({target.reason})"
         base = result.baseline
         took = f"the baseline took {seconds(base.seconds_to_target)} and {number(base.steps_to_target)} steps"
         console.print(Text(f"{at}, relative to the tuned baseline on the same seed; below 1 is faster; {took}", "dim"))

@@ -36,6 +36,14 @@ def boost(
         int | None,
         Parameter(validator=Number(gte=1), help="race depth-transfer too: tuned on the same net of this depth"),
     ] = None,
+    holdout: Annotated[
+        float | None,
+        Parameter(help="share of the data held out, whose loss is raced; the data's test part, if any, when not given"),
+    ] = None,
+    workers: Annotated[int, Parameter(validator=Number(gte=1), help="trials side by side, one thread each")] = 1,
+    ray: Annotated[
+        str | None, Parameter(help="run trials on the Ray cluster at this address; local starts one")
+    ] = None,
     threads: Threads = "auto",
     try_: Try = None,
     out: Annotated[
@@ -62,6 +70,9 @@ def boost(
         target=target_of(target),
         ruleset=ruleset,
         tune_at_depth=tune_at_depth,
+        holdout=holdout,
+        workers=workers,
+        ray=ray,
         threads=threads,
         out=out,
         remedies=tuple(try_) if try_ else None,

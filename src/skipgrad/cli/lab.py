@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -56,7 +57,7 @@ def lab(
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
     from skipgrad import __version__
     from skipgrad.instrument.threads import Threads as Chooser
-    from skipgrad.lab import CLAIMS, Processes, Ray, Store, Subject, run_claim, write_gallery
+    from skipgrad.lab import CLAIMS, Store, Subject, run_claim, spread_of, write_gallery
 
     console = answer_console()
     store = Store(out, __version__)
@@ -79,9 +80,9 @@ def lab(
             show_claims(known, console, CLAIMS.notes)
         return 0
     subject = Subject(model, data, args) if model is not None and data is not None else None
-    spread = Ray(ray) if ray is not None else Processes(workers) if workers > 1 else None
+    spread = spread_of(workers, ray)
     verdicts = []
-    with progress() as show, stdout_is_ours(), Chooser(threads) as chooser:
+    with progress() as show, stdout_is_ours(), Chooser(threads) as chooser, spread or nullcontext():
         for c in claims:
             others = store.others(c)
             if others:

@@ -1,6 +1,7 @@
 """Records, errors, registry and units: what every layer shares. Imports no torch."""
 
 from skipgrad.core.account import Account, Cost
+from skipgrad.core.changes import ChangeRow
 from skipgrad.core.clean import Unclean
 from skipgrad.core.endings import Ending, ending
 from skipgrad.core.errors import (
@@ -25,6 +26,7 @@ from skipgrad.core.spectrum import PathRow, PathSpectrum
 __all__ = [
     "Account",
     "BadInput",
+    "ChangeRow",
     "Cost",
     "Cure",
     "DataError",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from skipgrad.core.account import Account
+from skipgrad.core.changes import ChangeRow
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.spectrum import PathRow
 
@@ -262,6 +263,7 @@ class Run:
         thinned: by trial id, those of which not all steps are given.
         path: the file it was read from.
         paths: the gradient by path length, by trial id.
+        changes: what steps changed of the branches, by trial id.
     """
 
     meta: dict[str, Any]
@@ -277,6 +279,7 @@ class Run:
     thinned: dict[int, Thinned] = field(default_factory=dict)
     path: str = ""
     paths: dict[int, tuple[PathRow, ...]] = field(default_factory=dict)
+    changes: dict[int, tuple[ChangeRow, ...]] = field(default_factory=dict)
 
     def patient(self) -> Trial | None:
         """The patient's measured trial, else its first one; None when no trial of it was recorded."""
@@ -300,7 +303,8 @@ class Run:
         account = self.account if trial == self.patient_id() else None
         paths, chance = self.paths.get(trial, ()), self.meta.get("chance")
         known = float(chance) if isinstance(chance, (int, float)) else None
-        return Measurements(graph, skips, layers, losses, self.notes, paths, account, known)
+        changes = self.changes.get(trial, ())
+        return Measurements(graph, skips, layers, losses, self.notes, paths, account, known, changes)
 
     @property
     def account(self) -> Account | None:
@@ -327,6 +331,7 @@ class Measurements:
         account: what became of every forward; None where nobody knows (a run file of an earlier version).
         chance: the loss of the best answer that is always the same (the entropy of the classes, the variance of the
             targets); None where nobody worked it out.
+        changes: what steps changed of the branches, in order of steps; empty unless somebody asked for it.
     """
 
     graph: SkipGraph
@@ -337,6 +342,7 @@ class Measurements:
     paths: tuple[PathRow, ...] = ()
     account: Account | None = None
     chance: float | None = None
+    changes: tuple[ChangeRow, ...] = ()
 
     def steps(self) -> list[int]:
         """The steps measured, ascending."""
@@ -349,4 +355,5 @@ class Measurements:
             skips=tuple(r for r in self.skips if r.step == step),
             layers=tuple(r for r in self.layers if r.step == step),
             paths=tuple(r for r in self.paths if r.step == step),
+            changes=tuple(r for r in self.changes if r.step == step),
         )

@@ -14,9 +14,9 @@ from skipgrad.core.errors import BadInput
 from skipgrad.instrument.threads import Threads
 from skipgrad.lab.claim import SCALES, Claim, Figure, Progress, Scale, Setting, Tell, Values, Verdict
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.spread import Spread
 from skipgrad.lab.store import Result, Store, machine
 from skipgrad.models import fit
+from skipgrad.race.spread import Spread
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import nn
 from skipgrad.core import (
     Account,
     BadInput,
+    ChangeRow,
     Cost,
     Ending,
     LayerRow,
@@ -100,6 +101,7 @@ class Ledger:
         self._ran: Counter[str] = Counter()
         self._named: dict[str, nn.Parameter] | None = None
         self._paths: dict[int, PathRow] = {}  # by step
+        self._changes: dict[int, ChangeRow] = {}
         self._listeners: list[Listener] = []
 
     @property
@@ -205,6 +207,11 @@ class Ledger:
         self._paths[row.step] = row
         self._recording.paths(row)
 
+    def change_at(self, row: ChangeRow) -> None:
+        """Adds what a step changed of the branches (`skipgrad.remedies.changes`) to what is diagnosed and written."""
+        self._changes[row.step] = row
+        self._recording.changes(row)
+
     def on_rows(self, listener: Listener) -> Ledger:
         """Calls ``listener(skip_rows, layer_rows, losses)`` after each step, and at the end, with what is new."""
         self._listeners.append(listener)
@@ -279,7 +286,10 @@ class Ledger:
         rows, layers = tuple(self.rows()), tuple(self.layers())
         paths = tuple(self._paths[step] for step in sorted(self._paths))
         losses, notes = tuple(self._kept.losses), tuple(self.notes)
-        return Measurements(self.graph or SkipGraph(()), rows, layers, losses, notes, paths, self.account)
+        changes = tuple(self._changes[step] for step in sorted(self._changes))
+        return Measurements(
+            self.graph or SkipGraph(()), rows, layers, losses, notes, paths, self.account, changes=changes
+        )  # fmt: skip
 
     def reduced(self, group: Any = None, *, mean: bool = True) -> Measurements:
         """What one process with the whole batch would have measured. A collective call: every rank has to make it.

@@ -48,6 +48,8 @@ def combined(parts: list[Measurements], mean: bool, sharded: bool) -> Measuremen
         notes.append(f"{len(lost) + len(lost_layers)} rows are not on every rank, and are left out")
     if any(p.paths for p in parts):
         notes.append("path spectra are of one rank's own batch, and are left out")
+    if any(p.changes for p in parts):
+        notes.append("changes of the branches are of one rank's own batch, and are left out")
     return replace(
         parts[0],
         skips=tuple(_skip(rows, share) for rows in skips),
@@ -55,6 +57,7 @@ def combined(parts: list[Measurements], mean: bool, sharded: bool) -> Measuremen
         losses=parts[0].losses,
         notes=tuple(notes),
         paths=(),
+        changes=(),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from skipgrad.core import Account, Ending, LayerRow, LossPoint, PathRow, SkipGraph, SkipRow, Trial
+from skipgrad.core import Account, ChangeRow, Ending, LayerRow, LossPoint, PathRow, SkipGraph, SkipRow, Trial
 from skipgrad.store import RunWriter
 from skipgrad.writers import RowWriter
 
@@ -103,6 +103,12 @@ class Recording:
         if self.file is not None:
             assert self._trial is not None
             self.file.paths(self._trial.id, [row])
+
+    def changes(self, row: ChangeRow) -> None:
+        """What one step changed of the branches."""
+        if self.file is not None:
+            assert self._trial is not None
+            self.file.changes(self._trial.id, [row])
 
     def end(self, end: Ending, steps: int | None, notes: Sequence[str], account: Account | None = None) -> None:
         """The watch is over; each writer and the file are closed, also when one of them raises.

@@ -1,6 +1,7 @@
 """Remedies: reversible edits of a model or of its backward pass. Plan, apply, verify, undo."""
 
 from skipgrad.remedies.evidence import Evidence
+from skipgrad.remedies.looks import changes
 from skipgrad.remedies.plan import Applied, Plan, Remedy
 from skipgrad.remedies.records import Checked, Edit, Left, Verification
 from skipgrad.remedies.registry import REMEDIES, remedy
@@ -18,6 +19,7 @@ __all__ = [
     "Remedy",
     "Verification",
     "calibrate",
+    "changes",
     "remedy",
     "treat",
 ]

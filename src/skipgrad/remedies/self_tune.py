@@ -16,11 +16,10 @@ from skipgrad.core.graph import SkipGraph
 from skipgrad.remedies.change import Change, on_branches
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.knobs import Knob, Span
+from skipgrad.remedies.looks import Looks, measurable
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Checked, Edit, Verification
 from skipgrad.remedies.registry import REMEDIES
-from skipgrad.remedies.retrofit import spots
-from skipgrad.remedies.retrofit.design import short_add
 from skipgrad.remedies.retrofit.places import Spot
 from skipgrad.remedies.zero_init import Zeroed, ZeroInit
 
@@ -73,12 +72,9 @@ class SelfTune(Remedy):
         if not branch_ends(graph, stops_zero).skips:
             raise refusal(self.name, f"no branch that could start at zero among {len(graph)} skips")
         zero = ZeroInit().plan(graph)
-        branches, left = spots(self.name, graph, short_add)
-        shortcuts, more = spots(self.name, graph, short_add, "shortcut")
-        known = {n for s in shortcuts for n in s.skips}
-        branches = [s for s in branches if s.skips[0] in known]
+        branches, shortcuts, left = measurable(self.name, graph)
         if not branches:
-            raise refusal(self.name, "no branch whose change could be measured", [*left, *more])
+            raise refusal(self.name, "no branch whose change could be measured", left)
         what = f"the rate × a factor that holds Σ ‖ΔF‖/‖x‖ over {len(branches)} branches at {self.tau:g}"
         steer = Edit("optimizer", what)
         ends = dict(branch_ends(graph, stops_zero).skips)
@@ -119,8 +115,7 @@ class SelfTuned(Zeroed):
         self._optimizer: torch.optim.Optimizer | None = None
         self._typed: list[float] = []
         self._held: list[float] = []
-        self._batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-        self._looking = False
+        self._looks: Looks | None = None
         self._handles: list[Any] = []
 
     @property
@@ -149,8 +144,8 @@ class SelfTuned(Zeroed):
             )
         self._optimizer = optimizer
         self._typed = [float(g["lr"]) for g in optimizer.param_groups]
+        self._looks = Looks(self._measure, self.given, optimizer, self._due, self._looked)
         self._handles = [
-            self.given.register_forward_pre_hook(self._seen, with_kwargs=True),
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
@@ -169,20 +164,18 @@ class SelfTuned(Zeroed):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._optimizer = self._batch = None
-        self._measure.forget()
+        if self._looks is not None:
+            self._looks.end()
+        self._optimizer = self._looks = None
         super()._revert()
 
-    def _seen(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled():  # an evaluation in between is not the step's batch
-            self._batch = args, kwargs
+    def _due(self) -> bool:
+        return self._rising or self._step % self._every == 0
+
+    def _looked(self, found: dict[str, float], _rate: float) -> None:
+        self._steer(_everywhere(sum(found.values())))
 
     def _before(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        due = self._rising or self._step % self._every == 0
-        self._looking = due and self._batch is not None
-        if self._looking:
-            assert self._batch is not None
-            self._measure.before(*self._batch)
         self._held = [float(g["lr"]) for g in optimizer.param_groups]
         for group, rate in zip(optimizer.param_groups, self._held, strict=True):
             group["lr"] = rate * self.multiplier
@@ -191,9 +184,6 @@ class SelfTuned(Zeroed):
         for group, rate in zip(optimizer.param_groups, self._held, strict=True):
             group["lr"] = rate  # a schedule of the user's sees its own rate
         self._step += 1
-        self._batch = None
-        if self._looking:
-            self._steer(_everywhere(sum(self._measure.after().values())))
 
     def _steer(self, change: float) -> None:
         self.change, self.looks = change, self.looks + 1

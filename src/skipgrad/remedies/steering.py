@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from skipgrad.core.errors import RemedyRefused
+from skipgrad.core.errors import BadInput, RemedyRefused
 from skipgrad.core.graph import Skip, SkipGraph
 from skipgrad.core.run import SkipRow
 from skipgrad.instrument.state import kept
@@ -28,14 +28,37 @@ DECAY = 0.9  # of the running mean of ‖S‖, per step
 class Rule(Protocol):
     """Turns running means of skip-gradient norms into the factors of branch gradients."""
 
-    def __call__(self, norms: Mapping[str, float], grads: Callable[[str], float]) -> dict[str, float]:
+    def __call__(
+        self, norms: Mapping[str, float], grads: Callable[[str], float], weights: Callable[[str], float]
+    ) -> dict[str, float]:
         """Factors by skip.
 
         Args:
-            norms: running mean of ‖S‖ by skip, positive and finite.
+            norms: running mean of the figure that is gone by, by skip, positive and finite.
             grads: the norm of the present gradient of a skip's branch parameters.
+            weights: the norm of these parameters.
         """
         ...
+
+
+# What of a row a controller may go by: the gradient through the shortcut; what enters the branch at the merge, which is
+# dL/dy of an add; the branch's gradient against the shortcut's.
+FIGURES: dict[str, Callable[[SkipRow], float]] = {
+    "skip": lambda row: row.skip_norm,
+    "entering": lambda row: row.out_norm,
+    "ratio": lambda row: row.branch_norm / row.skip_norm if row.skip_norm > 0 else math.nan,
+}
+
+
+def figure_of(remedy: str, by: str, known: Collection[str]) -> Callable[[SkipRow], float]:
+    """The figure of a name; ‖S‖ for policies that go by parameters, which still want to know what was measured.
+
+    Raises:
+        BadInput: no such policy.
+    """
+    if by not in known:
+        raise BadInput(f"setting up {remedy}", where="by", received=repr(by), todo=f"give one of {', '.join(known)}")
+    return FIGURES.get(by, FIGURES["skip"])
 
 
 def modules_by_skip(graph: SkipGraph) -> tuple[dict[str, tuple[str, ...]], tuple[Left, ...]]:
@@ -89,8 +112,10 @@ class Steering(Applied):
         modules: Mapping[str, tuple[str, ...]],
         rule: Rule,
         watch: Callable[..., Any],
+        figure: Callable[[SkipRow], float] = FIGURES["skip"],
     ) -> None:
         super().__init__(plan, model)
+        self._figure = figure
         self._graph, self._rule, self._watch = graph, rule, watch
         self.factors: dict[str, float] = {}
         self._running: dict[str, float] = {}
@@ -184,11 +209,11 @@ class Steering(Applied):
         self._stack.close()
 
     def _norms(self) -> dict[str, float]:
-        """Skip → ‖S‖ since the last step; over several micro-batches the root of the mean square."""
+        """Skip → the figure since the last step; over several micro-batches the root of the mean square."""
         new: list[SkipRow] = self._feed.take().skips
         squares: dict[str, list[float]] = {}
         for row in new:
-            squares.setdefault(row.skip, []).append(row.skip_norm**2 if row.finite else math.nan)
+            squares.setdefault(row.skip, []).append(self._figure(row) ** 2 if row.finite else math.nan)
         norms = {s: math.sqrt(sum(v) / len(v)) for s, v in squares.items()}
         return {s: n for s, n in norms.items() if math.isfinite(n) and n > 0}
 
@@ -202,7 +227,7 @@ class Steering(Applied):
         if missing:
             many = "no skip had a usable measurement" if not usable else f"{missing[0]} … had no usable measurement"
             self._troubles[f"{many}: gradients left as they were"] += 1
-        self.factors = self._rule(usable, self._grad_norm) if usable else {}
+        self.factors = self._rule(usable, self._grad_norm, self._weight_norm) if usable else {}
         for name, factor in self.factors.items():
             for p in self.parameters[name]:
                 if p.grad is not None:
@@ -211,6 +236,9 @@ class Steering(Applied):
     def _grad_norm(self, skip: str) -> float:
         grads = [p.grad for p in self.parameters[skip] if p.grad is not None]
         return math.sqrt(sum(float(g.detach().float().square().sum()) for g in grads))
+
+    def _weight_norm(self, skip: str) -> float:
+        return math.sqrt(sum(float(p.detach().float().square().sum()) for p in self.parameters[skip]))
 
     def _verify(self, evidence: Evidence) -> Verification:
         """Checks that only branch parameters' gradients change, and by their factor exactly.

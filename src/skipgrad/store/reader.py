@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from skipgrad.core import (
     BadInput,
+    ChangeRow,
     Cure,
     Finding,
     LayerRow,
@@ -119,6 +120,7 @@ def _read(connection: sqlite3.Connection, path: Path, all_kept: bool) -> Run:
         skip_rows=blocks.skips,
         layer_rows=blocks.layers,
         paths=_paths(rows("paths", "trial", "step", "row")) if "paths" in tables else {},
+        changes=_changes(rows("changes", "trial", "step", "row")) if "changes" in tables else {},
         findings=tuple(
             sorted(
                 (_finding(text) for text in dict(rows("findings", "code", "finding")).values()), key=lambda f: f.code
@@ -176,6 +178,13 @@ def _paths(cursor: sqlite3.Cursor) -> dict[int, tuple[PathRow, ...]]:
         told = data["spectrum"]
         spectrum = None if told is None else PathSpectrum.from_dict(told)
         kept.setdefault(trial, {})[step] = PathRow(step, spectrum, data["reason"])
+    return {trial: tuple(rows[step] for step in sorted(rows)) for trial, rows in kept.items()}
+
+
+def _changes(cursor: sqlite3.Cursor) -> dict[int, tuple[ChangeRow, ...]]:
+    kept: dict[int, dict[int, ChangeRow]] = {}
+    for trial, step, text in cursor:
+        kept.setdefault(trial, {})[step] = ChangeRow(**loads(text))
     return {trial: tuple(rows[step] for step in sorted(rows)) for trial, rows in kept.items()}
 
 

@@ -34,8 +34,9 @@ _BLOCK_TABLES = (
 )
 # The newest losses, and some of all the others, are found without a look at the rest.
 _INDEX = "CREATE INDEX IF NOT EXISTS losses_step ON losses (trial, step)"
-# A table that files of schema 2 may lack: what wrote them did not measure it.
+# Tables that files of schema 2 may lack: what wrote them did not measure it.
 _PATHS = "CREATE TABLE IF NOT EXISTS paths (trial INTEGER NOT NULL, step INTEGER NOT NULL, row TEXT NOT NULL)"
+_CHANGES = "CREATE TABLE IF NOT EXISTS changes (trial INTEGER NOT NULL, step INTEGER NOT NULL, row TEXT NOT NULL)"
 TABLES = (
     "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL)",
     "CREATE TABLE graphs (trial INTEGER, graph TEXT NOT NULL)",
@@ -44,6 +45,7 @@ TABLES = (
     _INDEX,
     *_BLOCK_TABLES,
     _PATHS,
+    _CHANGES,
     "CREATE TABLE findings (code TEXT NOT NULL, finding TEXT NOT NULL)",
     "CREATE TABLE cures (remedy TEXT NOT NULL, cure TEXT NOT NULL)",
     "CREATE TABLE notes (note TEXT NOT NULL)",
@@ -156,9 +158,10 @@ def upgrade(connection: sqlite3.Connection) -> None:
     connection.execute(_INDEX)  # which a file of this schema may lack, too
     if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
         connection.execute(_PATHS)
+        connection.execute(_CHANGES)
         return
     connection.execute("BEGIN IMMEDIATE")
-    for statement in (*_BLOCK_TABLES, _PATHS):
+    for statement in (*_BLOCK_TABLES, _PATHS, _CHANGES):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.commit()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from skipgrad.core import Cure, Finding, LayerRow, LossPoint, OutputError, PathRow, SkipGraph, SkipRow, Trial
+from skipgrad.core import ChangeRow, Cure, Finding, LayerRow, LossPoint, OutputError, PathRow, SkipGraph, SkipRow, Trial
 from skipgrad.core.files import unwritable
 from skipgrad.store import schema
 from skipgrad.store.blocks import BlockWriter
@@ -124,6 +124,11 @@ class RunWriter:
         """The gradient by path length of one trial; a later row supersedes an earlier one of its step."""
         cells = [(trial_id, row.step, dumps(row.to_dict())) for row in rows]
         return self._many("paths", ("trial", "step", "row"), cells)
+
+    def changes(self, trial_id: int, rows: Iterable[ChangeRow]) -> RunWriter:
+        """What steps of one trial changed of the branches; a later row supersedes an earlier one of its step."""
+        cells = [(trial_id, row.step, dumps(row.to_dict())) for row in rows]
+        return self._many("changes", ("trial", "step", "row"), cells)
 
     def findings(self, findings: Iterable[Finding]) -> RunWriter:
         """What was diagnosed."""
