@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from clinic.cases import Case
-from clinic.healthy import HEALTHY
-from clinic.sick import SICK
 from clinic.table import table
 from clinic.treat import Record, treat
+from clinic.wards import HEALTHY, SICK
 
 BEGIN, END = "<!-- clinic: begin -->", "<!-- clinic: end -->"
 

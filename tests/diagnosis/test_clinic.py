@@ -12,8 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from clinic.healthy import HEALTHY
-from clinic.sick import SICK
+from clinic.wards import HEALTHY, SICK
 from clinic.treat import Record, treat
 
 QUICK = [case for case in SICK if case.fast]
