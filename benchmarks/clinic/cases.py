@@ -38,6 +38,7 @@ class Case:
         seed: of the weights, before `build`.
         parameters: what the optimizer is given; None for whatever asks for a gradient.
         keeps_gradient: nobody clears the gradient between steps.
+        attach: given the optimizer, for what was done to the model and steps in before each step.
         why: why these codes are right, written before the tool was asked.
     """
 
@@ -58,6 +59,7 @@ class Case:
     seed: int = 0
     parameters: Callable[[nn.Module], list[nn.Parameter]] | None = None
     keeps_gradient: bool = False
+    attach: Callable[[torch.optim.Optimizer], None] | None = None
     why: str = ""
 
 

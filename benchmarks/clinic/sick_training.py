@@ -28,7 +28,8 @@ def float16(model: nn.Module) -> nn.Module:
             self.net = model.half()
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.net(x.half()).float()
+            # Of the weights' dtype, so that a cure may change it.
+            return self.net(x.to(next(self.net.parameters()).dtype)).float()
 
     return Sixteen()
 

@@ -36,3 +36,7 @@ def table(rows: list[Row]) -> str:
 
 def _of(hits: list[bool]) -> str:
     return f"{sum(hits)} of {len(hits)}"
+
+
+def cures(rows: list[Row]) -> str:
+    return ""

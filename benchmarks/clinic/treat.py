@@ -76,6 +76,8 @@ def treat(case: Case) -> Record:
     inputs, y = case.batches(0)
     graph = sg.find(model, *inputs)
     optimizer = optimizer_of(case, trained(case, model))
+    if case.attach is not None:
+        case.attach(optimizer)
     losses = []
     with sg.watch(model, graph, optimizer, every=case.every) as ledger:
 

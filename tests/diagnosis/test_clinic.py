@@ -12,8 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from clinic.wards import HEALTHY, SICK
 from clinic.treat import Record, treat
+from clinic.wards import HEALTHY, SICK
 
 QUICK = [case for case in SICK if case.fast]
 WELL = [case for case in HEALTHY if case.fast]

@@ -43,6 +43,29 @@ def test_no_gradient_at_all():
     assert finding.evidence["reason"] == "no gradient"
 
 
+def test_an_expert_that_is_picked_now_and_then_is_not_cut_off():
+    def picked(often: int):
+        return lambda t, i: {"zero_grad": 0.0 if i == 1 and t % often == 0 else float(i == 1)}
+
+    assert judge("SG003", net(picked(4), steps=range(40))).state == "passed"
+    assert judge("SG003", net(picked(39), steps=range(40))).evidence["reason"] == "no gradient"
+
+
+def test_weights_that_do_not_move_at_all_ask_for_their_optimizer():
+    finding = judge("SG003", net(lambda t, i: {"stalled": 1.0, "update_norm": 0.0}))
+    assert "whether the optimizer has these very weights" in finding.prescription
+    assert "rate_factor" not in finding.evidence
+
+
+def test_the_rate_is_told_by_how_much():
+    finding = judge("SG003", net(lambda t, i: {"stalled": 0.9, "update_norm": 1e-8}))
+    assert finding.evidence["rate_factor"] == pytest.approx(1e5)
+    assert "100,000-fold" in finding.prescription
+    # Where most layers move, it is not the rate.
+    one = judge("SG003", net(lambda t, i: {"stalled": 0.9, "update_norm": 1e-8} if i == 1 else {}))
+    assert "rate_factor" not in one.evidence
+
+
 def test_zero_branch_at_the_first_step_is_on_purpose():
     assert judge("SG003", net(lambda t, i: {"zero_grad": 1.0 if t == 0 else 0.0})).state == "passed"
     assert judge("SG003", net(lambda t, i: {"zero_grad": 1.0}, steps=[0])).state == "passed"

@@ -63,6 +63,25 @@ def test_a_run_that_recovers_is_a_warning():
     assert "recovered" in finding.prescription
 
 
+def test_what_is_there_before_any_step_is_not_the_rates():
+    m = dataclasses.replace(healthy_residual(), losses=losses([math.nan] * 10))
+    finding = judge("SG010", m)
+    assert "not to blame: that is before any step" in finding.prescription
+    assert finding.remedies == ()
+    assert "rate_factor" not in finding.evidence
+
+
+def test_a_loss_that_is_lost_after_calm_steps_is_not_the_rates():
+    m = dataclasses.replace(healthy_residual(), losses=losses([2.0, 1.5, 1.2, 1.0, *[math.nan] * 6]))
+    finding = judge("SG010", m)
+    assert "not to blame" in finding.prescription
+    # A step that rewrote a layer, or a loss that was on its way up, is what a rate does.
+    wild = dataclasses.replace(m, layers=spoil(m.layers, lambda r: r.step == 3, update_norm=5.0))
+    assert judge("SG010", wild).evidence["rate_factor"] < 0.01
+    risen = dataclasses.replace(m, losses=losses([2.0, 3.0, 9.0, 90.0, *[math.nan] * 6]))
+    assert "lower the learning rate to a 10th" in judge("SG010", risen).prescription
+
+
 def test_nothing_measured_is_skipped_and_healthy_passes():
     assert judge("SG010", Measurements(residual_graph(3))).state == "skipped"
     assert judge("SG010", healthy_residual()).state == "passed"

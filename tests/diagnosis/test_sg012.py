@@ -134,7 +134,9 @@ def test_a_last_layer_whose_input_is_dead():
 
 
 def test_steps_that_are_too_small():
-    assert "too small" in judge("SG012", net([2.3] * 30, update_norm=1e-9)).prescription
+    finding = judge("SG012", net([2.3] * 30, update_norm=1e-9))
+    assert "too small" in finding.prescription
+    assert finding.evidence["rate_factor"] == pytest.approx(1e6)
 
 
 def test_the_cause_that_another_check_knows_is_told():

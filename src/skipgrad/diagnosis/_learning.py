@@ -29,6 +29,8 @@ RELAPSE = 0.5
 NEAR_CHANCE = 1.1
 # Steps that are twice as large at the end as at the start.
 WARMING = 2.0
+# The loss of a net that says nothing is at most a few times chance; at ten times it is sure of what is wrong.
+FAR = 10.0
 # A run that starts this far below chance went on from weights that had learned.
 BELOW_CHANCE = 0.7
 # What came and went within the last tenth of the steps is a spike; what four in five of them show is there.
@@ -75,6 +77,11 @@ class Learning:
     def well(self) -> bool:
         """Whether the loss is known to have fallen and stayed down."""
         return self.state == "learned"
+
+    @property
+    def far(self) -> bool:
+        """Whether the loss, though it fell, is still many times that of an answer that is always the same."""
+        return self.chance is not None and self.last > FAR * self.chance
 
 
 def learning(measured: Measurements) -> Learning:

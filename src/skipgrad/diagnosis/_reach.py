@@ -13,10 +13,14 @@ from skipgrad.diagnosis._series import finite
 # A loss of which no layer could move a thousandth by changing by its whole size (to first order) is flat: the cross
 # entropy of a fresh net stands at .01 to 10.
 FLAT = 1e-3
-# A layer that moves by less than a millionth of itself a step stays as it is for any usual run.
-STILL = 1e-6
+# A layer that moves by less than a hundred-thousandth of itself a step stays as it is for any run that somebody watches.
+STILL = 1e-5
 # What a step would have to take off the loss, times the steps, to be seen: a hundredth of it.
 SEEN = 0.01
+# A healthy layer moves by about a thousandth of itself a step.
+HEALTHY_STEP = 1e-3
+# A relative update above this rewrites a layer in ten steps.
+LARGE_STEP = 0.1
 # A weight whose gradient is this small next to that of its layer's result has been given zeros as input.
 DEAD_INPUT = 1e-6
 
@@ -48,6 +52,17 @@ class Reach:
     def still(self) -> bool:
         """The steps are too small to change any layer."""
         return self.update is not None and self.update < STILL
+
+
+def rate_factor(update: float) -> float:
+    """What to multiply the rate by so that a layer moves by a thousandth of itself a step: a power of ten."""
+    return 10.0 ** min(12, max(-12, round(math.log10(HEALTHY_STEP / update)))) if update > 0 else 1.0
+
+
+def largest_update(measured: Measurements, before: int) -> float | None:
+    """The largest ‖ΔW‖ / ‖W‖ of any layer in the steps before one; None where none was measured."""
+    rows = [r for r in measured.layers if r.step < before and finite(r.update_norm) and finite(r.weight_norm)]
+    return max(((r.update_norm or 0.0) / r.weight_norm for r in rows if r.weight_norm > 0), default=None)
 
 
 def reach(measured: Measurements, loss: float) -> Reach | None:

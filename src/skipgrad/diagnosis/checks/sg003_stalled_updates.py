@@ -13,6 +13,7 @@ from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_appli
 from skipgrad.diagnosis._cost import advice, loss_to_blame
 from skipgrad.diagnosis._learning import learning
 from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._reach import rate_factor
 from skipgrad.diagnosis._reached import unreached
 from skipgrad.diagnosis._series import finite
 
@@ -26,11 +27,16 @@ FROZEN = 0.9
 WARM_UP = 0.1
 # A gradient of zero is judged over no fewer steps than this, for the same reason.
 FEWEST_STEPS = 3
+# A layer that gets a gradient in one step of ten is used now and then (an expert that a router picks), not cut off.
+NEVER = 0.9
 # Non-zero gradients this close to the smallest number of the dtype mean that the zeros beside them underflowed.
 NEAR_UNDERFLOW = 1e3
 
 # A loss of a thousandth of what it was at first has little left to give.
 CONVERGED = 1e-3
+
+# Where half of the layers stand still, it is the rate; where fewer do, it is what they get.
+MOST = 0.5
 
 # Half a unit in the last place, relative to the weight (at most): an update below it is rounded away.
 FLOOR = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -108,6 +114,7 @@ def judge(measured: Measurements) -> Judgement:
     evidence["reason"] = head.reason
     if head.update is not None:
         evidence["relative_update"] = head.update
+    evidence |= _change(idle, len(by_layer))
     return found(
         _say(idle, len(by_layer)) + _loss_first(measured),
         severity="info" if _converged(measured) else "error" if head.share >= FROZEN else "warning",
@@ -115,6 +122,17 @@ def judge(measured: Measurements) -> Judgement:
         evidence=evidence,
         remedies=() if loss_to_blame(measured) else _remedies(measured, head),
     )
+
+
+def _change(idle: list[Idle], layers: int) -> dict[str, float | int | str]:
+    """What of the training has to change, where that is what has to: the dtype of the weights, or the rate."""
+    head = idle[0]
+    if head.reason == "no gradient":
+        return {}
+    if head.dtype in ("bfloat16", "float16"):
+        return {"dtype_wanted": "float32"}
+    moved = [i.update for i in idle if i.update]
+    return {"rate_factor": rate_factor(median(moved))} if moved and len(idle) >= MOST * layers else {}
 
 
 def _converged(measured: Measurements) -> bool:
@@ -145,7 +163,8 @@ def _idle(name: str, rows: list[LayerRow], looked_up: bool) -> Idle | None:
     if len(zero) < FEWEST_STEPS or often <= 0.5:
         return None
     if median(zero) >= 1.0:
-        return Idle(name, 1.0, often, "no gradient", dtype, relative)
+        none = sum(z >= 1.0 for z in zero) / len(zero)
+        return Idle(name, 1.0, often, "no gradient", dtype, relative) if none >= NEVER else None
     # Some zeros are usual (units that a ReLU cut off, inputs that are constant): they count only when the other
     # gradients are so small that these must have underflowed.
     # So they never do in an embedding, where rows whose tokens are not in the batch have none.
@@ -188,6 +207,12 @@ def _say(idle: list[Idle], layers: int) -> str:
             f"In {len(idle)} of {layers} layers ({names}) up to {percent(head.share)} of the gradients underflow to "
             f"zero in {head.dtype}: scale the loss, or keep the gradients in float32."
         )
+    if head.reason == "rounded away" and head.update == 0 and head.share >= 1:
+        return (
+            f"In {len(idle)} of {layers} layers ({names}) no weight changes at all, though each has a gradient. See "
+            "whether the optimizer has these very weights (it may hold those of a copy, or of the model before it was "
+            "wrapped or moved, or leave them out), and whether their group's rate is zero."
+        )
     floor = FLOOR.get(head.dtype)
     size = (
         f" A weight stays as it is when its own update is below {number(floor)} of it ({head.dtype})" if floor else ""
@@ -197,11 +222,13 @@ def _say(idle: list[Idle], layers: int) -> str:
         size += f" {some([head.layer])} as a whole moves by {number(head.update)} of its size a step."
     elif size:
         size += "."
-    cure = (
-        "Keep the weights in float32 (mixed precision instead of pure half precision)."
-        if head.dtype in ("bfloat16", "float16")
-        else "Raise the learning rate, or bring more gradient to these layers."
-    )
+    factor = _change(idle, layers).get("rate_factor")
+    if head.dtype in ("bfloat16", "float16"):
+        cure = "Keep the weights in float32 (mixed precision instead of pure half precision)."
+    elif factor is not None:
+        cure = f"Raise the learning rate {number(float(factor))}-fold: layers that learn move by a thousandth a step."
+    else:
+        cure = "Raise the learning rate, or bring more gradient to these layers."
     many = f"In {len(idle)} of {layers} layers ({names})"
     return f"{many} up to {percent(head.share)} of the weights ignore a step.{size} {cure}"
 

@@ -11,7 +11,7 @@ from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed, s
 from skipgrad.diagnosis._learning import FEWEST, LEAST_FALL, PATIENCE, WORSE, Learning, learning
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._prescribe import possible
-from skipgrad.diagnosis._reach import Reach, reach
+from skipgrad.diagnosis._reach import LARGE_STEP, Reach, rate_factor, reach
 from skipgrad.diagnosis.checks import (
     sg001_vanishing_gradient,
     sg002_exploding_gradient,
@@ -30,8 +30,8 @@ _CAUSES: dict[str, tuple[str, Callable[[Measurements], Judgement]]] = {
     "SG003": ("layers ignore the optimizer's steps", sg003_stalled_updates.judge),
     "SG004": ("many layers have no skip over them", sg004_deep_and_skipless.judge),
 }
-# A relative update above this rewrites a layer in ten steps.
-LARGE_STEP = 0.1
+# A rate that is too high is tried again at a tenth.
+TENTH = 0.1
 
 
 def judge(measured: Measurements) -> Judgement:
@@ -62,9 +62,23 @@ def judge(measured: Measurements) -> Judgement:
     sentence, where, remedies = _cause(measured, seen, back, causes)
     if causes:
         evidence["found_with"] = ", ".join(causes)
+    factor = _rate(seen, back, causes)
+    if factor is not None:
+        evidence["rate_factor"] = factor
     return found(
         f"{_what(seen)} {sentence}", severity=_severity(seen), where=where, evidence=evidence, remedies=remedies
     )
+
+
+def _rate(seen: Learning, back: Reach | None, causes: dict[str, Judgement]) -> float | None:
+    """What to multiply the rate by, where the rate is what has to change; None where it is not known to be."""
+    if seen.state in ("worse", "relapsed"):
+        large = back is not None and back.update is not None and back.update > LARGE_STEP
+        return min(TENTH, rate_factor(back.update)) if large else TENTH  # type: ignore[union-attr, arg-type]
+    told = "SG003" in causes or back is None or back.flat or back.last_dead
+    if not told and back is not None and back.still and back.update:
+        return rate_factor(back.update)
+    return None
 
 
 def _severity(seen: Learning) -> Severity:
@@ -148,11 +162,11 @@ def _cause(
             head,
             (),
         )
-    if back is not None and back.still and not rose and "SG003" not in causes:
+    factor = _rate(seen, back, causes)
+    if back is not None and factor is not None and not rose:
         return (
             f"The steps are too small: no layer moves by more than {number(back.update, 2)} of its weights in one. "
-            "Raise the "
-            "learning rate.",
+            f"Raise the learning rate {number(factor)}-fold: layers that learn move by a thousandth a step.",
             (),
             (),
         )
