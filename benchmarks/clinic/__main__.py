@@ -1,6 +1,6 @@
 """Trains every net of the clinic and writes what each check found, missed and cried over.
 
-    python benchmarks/clinic [--only NAME] [--healthy] [--sick] [--fast] [--again] [--cure] [--rows FILE] [--docs] [--verbose]
+    python benchmarks/clinic [--only NAME] [--healthy] [--sick] [--fast] [--again] [--cure] [--rows FILE] [--docs]
 
 Every second case sets thresholds (A), the others judge them (B). A case that has a row is not treated again, but with
 `--again`. `--cure` has each sick net treated by what its own findings prescribe. `--docs` writes the tables of all rows

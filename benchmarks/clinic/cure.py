@@ -1,4 +1,4 @@
-"""A sick net treated by the tool itself: what its own findings prescribe is done, the net trained again and looked at."""
+"""A sick net treated by the tool itself: what its findings prescribe is done, the net trained again and looked at."""
 
 from __future__ import annotations
 

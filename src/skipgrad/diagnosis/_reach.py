@@ -13,7 +13,7 @@ from skipgrad.diagnosis._series import finite
 # A loss of which no layer could move a thousandth by changing by its whole size (to first order) is flat: the cross
 # entropy of a fresh net stands at .01 to 10.
 FLAT = 1e-3
-# A layer that moves by less than a hundred-thousandth of itself a step stays as it is for any run that somebody watches.
+# A layer that moves by less than a hundred-thousandth of itself a step stays as it is for any run one watches.
 STILL = 1e-5
 # What a step would have to take off the loss, times the steps, to be seen: a hundredth of it.
 SEEN = 0.01

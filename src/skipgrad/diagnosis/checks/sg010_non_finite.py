@@ -74,8 +74,8 @@ def judge(measured: Measurements) -> Judgement:
         evidence["rate_factor"] = factor
         adds = measured.graph.count("add")
         return found(
-            f"{told}: lower the learning rate to a {number(1 / factor)}th of it, and look for a division or a logarithm "
-            f"of zero.{others}",
+            f"{told}: lower the learning rate to a {number(1 / factor)}th of it, and look for a division or a "
+            f"logarithm of zero.{others}",
             where=tuple(where),
             evidence=evidence,
             remedies=["zero-init", "gradient-normalization"] if adds else ["gradient-normalization"],
@@ -83,12 +83,12 @@ def judge(measured: Measurements) -> Judgement:
     why = (
         "that is before any step of the optimizer"
         if at_once
-        else f"no step before it changed a layer by more than {number(update)} of its weights, and the loss was not rising"
+        else f"no step before changed a layer by more than {number(update)} of its weights, and the loss did not rise"
     )
     return found(
-        f"{told}. The learning rate is not to blame: {why}. Look there, and in the inputs and the loss, for a division, "
-        "a logarithm or a root of zero, a mean over nothing, a row of attention that is masked whole, or numbers beyond "
-        "the dtype.",
+        f"{told}. The learning rate is not to blame: {why}. Look there, and in the inputs and the loss, for a "
+        "division, a logarithm or a root of zero, a mean over nothing, a row of attention that is masked whole, or "
+        "numbers beyond the dtype.",
         where=tuple(where),
         evidence=evidence,
     )

@@ -19,9 +19,9 @@ def judge(measured: Measurements) -> Judgement:
     if seen is None and (cut := _all_cut(measured)):
         return found(
             f"{_many(cut)} of {len(measured.graph.layers)} ({some(cut)}) ran in {len(measured.losses)} steps, and no "
-            "backward ever came back to any that skipgrad can follow: their weights stay as they are. What they return is "
-            "not used, or is cut off on its way to the loss (an argmax, a rounding, a detach, a no_grad). Look at the "
-            "line that should use it; freeze the layers if they are meant to stay as they are.",
+            "backward ever came back to any that skipgrad can follow: their weights stay as they are. What they return "
+            "is not used, or is cut off on its way to the loss (an argmax, a rounding, a detach, a no_grad). Look at "
+            "the line that should use it; freeze the layers if they are meant to stay as they are.",
             where=cut,
             evidence={"layers_without_gradient": len(cut), "layers": len(measured.graph.layers), "threshold": 0},
         )
