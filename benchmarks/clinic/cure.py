@@ -20,7 +20,7 @@ from skipgrad.remedies import treat as remedied
 # A prescription may be followed by another, of the net as it is then.
 ROUNDS = 3
 # Of one round: what is told first is tried first.
-TRIALS = 3
+TRIALS = 2
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Cured:
     """What came of it.
 
     Attributes:
-        outcome: ``"learns"`` (and its disease is named no more), ``"does not"``, or ``"by hand"``: nothing that is
-            prescribed can be done without a person, and the finding says what that person has to do.
+        outcome: ``"learns"`` (and its disease is named no more); ``"by hand"``: nothing that is prescribed can be done
+            without a person, and the finding says what that person has to do; ``"tried"``: what could be done did not
+            help, and what is found then says so and what a person has to do; or ``"does not"``.
         done: what was done in the end.
         refused: prescribed, and then refused or not verified.
         alarms: of the net at last.
@@ -97,14 +98,14 @@ def cure(case: Case) -> Cured:
     """Follows the prescriptions for a few rounds, each on top of the best of the round before."""
     done: tuple[Step, ...] = ()
     refused: list[str] = []
-    record = treat(case)
+    record = treat(case, spectrum=False)
     if not steps_of(record):
         return Cured("by hand", alarms=record.alarms, loss=(record.first, record.last))
     for _ in range(ROUNDS):
         trials: list[tuple[tuple[Step, ...], Record]] = []
         for step in [s for s in steps_of(record) if s.what == "rate" or s not in done][:TRIALS]:
             try:
-                trials.append(((*done, step), treat(changed(case, (*done, step)))))
+                trials.append(((*done, step), treat(changed(case, (*done, step)), spectrum=False)))
             except SkipgradError as error:
                 refused.append(f"{step}: {error}")
         if not trials:
@@ -114,13 +115,19 @@ def cure(case: Case) -> Cured:
             break
     if not done:
         return Cured("does not", refused=tuple(refused), alarms=record.alarms, loss=(record.first, record.last))
-    outcome = "learns" if well(case, record) else "does not"
+    outcome = "learns" if well(case, record) else "tried" if gives_up(record) else "does not"
     return Cured(outcome, tuple(map(str, done)), tuple(refused), record.alarms, (record.first, record.last))
 
 
 def well(case: Case, record: Record) -> bool:
     """Whether the net learns and its disease is named no more."""
     return record.learned and not set(record.alarms) & {*case.disease, "SG010", "SG012"}
+
+
+def gives_up(record: Record) -> bool:
+    """Whether what is found now says that the cause is not known, or has nothing more that the tool could do."""
+    unknown = any(f.evidence.get("cause") == "not known" for f in record.findings)
+    return bool(record.alarms) and (unknown or not steps_of(record))
 
 
 def badness(record: Record) -> float:

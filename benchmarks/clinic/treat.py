@@ -69,8 +69,8 @@ def rate_at(case: Case, step: int) -> float:
     return rate * min(1.0, (step + 1) / case.warm) if case.warm else rate
 
 
-def treat(case: Case) -> Record:
-    """Trains a case as its owner would, with the path spectrum before the first step and after the last."""
+def treat(case: Case, spectrum: bool = True) -> Record:
+    """Trains a case as its owner would, with the path spectrum before the first step and after the last, or not."""
     torch.manual_seed(case.seed)
     model = case.build()
     inputs, y = case.batches(0)
@@ -85,7 +85,8 @@ def treat(case: Case) -> Record:
             with contextlib.suppress(MeasureError):
                 ledger.spectrum(sg.path_spectrum(model, graph, inputs, lambda out: case.loss(out, y)))
 
-        paths()
+        if spectrum:
+            paths()
         for step in range(case.steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(case, step)
@@ -97,7 +98,7 @@ def treat(case: Case) -> Record:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        if losses[-1] == losses[-1]:
+        if spectrum and losses[-1] == losses[-1]:
             paths()
     findings = sg.diagnose(ledger, chance=case.chance)
     told = {f.code: f for f in findings if f.state == "found"}

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from diagnosis.rows import healthy_residual, judge, layer_rows, layers
+from diagnosis.rows import healthy_residual, judge, layer_rows, layers, losses
 from skipgrad.core import Layer, Measurements, SkipGraph
 
 
@@ -49,6 +51,18 @@ def test_an_expert_that_is_picked_now_and_then_is_not_cut_off():
 
     assert judge("SG003", net(picked(4), steps=range(40))).state == "passed"
     assert judge("SG003", net(picked(39), steps=range(40))).evidence["reason"] == "no gradient"
+
+
+def test_a_few_layers_without_a_gradient_in_a_run_that_learns_are_told_and_no_alarm():
+    def died(t, i):
+        return {"zero_grad": 1.0 if i == 3 and t > 12 else 0.0}
+
+    graph = SkipGraph((), layers=layers(20))
+    run = Measurements(graph, layers=layer_rows(20, died, steps=range(40)), losses=losses([0.95**t for t in range(40)]))
+    finding = judge("SG003", run)
+    assert (finding.state, finding.severity, finding.where) == ("found", "info", ("l3",))
+    assert "learns without them" in finding.prescription
+    assert judge("SG003", replace(run, losses=losses([1.0] * 40))).severity == "error"
 
 
 def test_weights_that_do_not_move_at_all_ask_for_their_optimizer():

@@ -60,9 +60,17 @@ def rate_factor(update: float) -> float:
 
 
 def largest_update(measured: Measurements, before: int) -> float | None:
-    """The largest ‖ΔW‖ / ‖W‖ of any layer in the steps before one; None where none was measured."""
-    rows = [r for r in measured.layers if r.step < before and finite(r.update_norm) and finite(r.weight_norm)]
-    return max(((r.update_norm or 0.0) / r.weight_norm for r in rows if r.weight_norm > 0), default=None)
+    """‖ΔW‖ / ‖W‖ of the layer that moved most, in the first step before one in which a layer was rewritten.
+
+    Where no step rewrote one, of all those steps; None where none was measured. What follows a step that was too large
+    says no more about the rate.
+    """
+    by_step: dict[int, float] = defaultdict(float)
+    for r in measured.layers:
+        if r.step < before and finite(r.update_norm) and finite(r.weight_norm) and r.weight_norm > 0:
+            by_step[r.step] = max(by_step[r.step], (r.update_norm or 0.0) / r.weight_norm)
+    large = next((u for _, u in sorted(by_step.items()) if u > LARGE_STEP), None)
+    return large if large is not None else max(by_step.values(), default=None)
 
 
 def reach(measured: Measurements, loss: float) -> Reach | None:

@@ -27,8 +27,10 @@ FROZEN = 0.9
 WARM_UP = 0.1
 # A gradient of zero is judged over no fewer steps than this, for the same reason.
 FEWEST_STEPS = 3
-# A layer that gets a gradient in one step of ten is used now and then (an expert that a router picks), not cut off.
+# A layer that gets a gradient in one late step of ten is used now and then (an expert that a router picks), not cut off.
 NEVER = 0.9
+# Under a tenth of the layers without a gradient (an attention that has saturated) a run that learns does without them.
+FEW = 0.1
 # Non-zero gradients this close to the smallest number of the dtype mean that the zeros beside them underflowed.
 NEAR_UNDERFLOW = 1e3
 
@@ -115,9 +117,11 @@ def judge(measured: Measurements) -> Judgement:
     if head.update is not None:
         evidence["relative_update"] = head.update
     evidence |= _change(idle, len(by_layer))
+    spared = _spared(measured, idle, len(by_layer))
     return found(
-        _say(idle, len(by_layer)) + _loss_first(measured),
-        severity="info" if _converged(measured) else "error" if head.share >= FROZEN else "warning",
+        _say(idle, len(by_layer))
+        + (" The run learns without them: see whether it needs them." if spared else _loss_first(measured)),
+        severity="info" if spared or _converged(measured) else "error" if head.share >= FROZEN else "warning",
         where=[i.layer for i in idle],
         evidence=evidence,
         remedies=() if loss_to_blame(measured) else _remedies(measured, head),
@@ -133,6 +137,11 @@ def _change(idle: list[Idle], layers: int) -> dict[str, float | int | str]:
         return {"dtype_wanted": "float32"}
     moved = [i.update for i in idle if i.update]
     return {"rate_factor": rate_factor(median(moved))} if moved and len(idle) >= MOST * layers else {}
+
+
+def _spared(measured: Measurements, idle: list[Idle], layers: int) -> bool:
+    """Whether the run learned, and no more than a few of its layers get no gradient."""
+    return learning(measured).well and len(idle) < FEW * layers and all(i.reason == "no gradient" for i in idle)
 
 
 def _converged(measured: Measurements) -> bool:
@@ -163,7 +172,8 @@ def _idle(name: str, rows: list[LayerRow], looked_up: bool) -> Idle | None:
     if len(zero) < FEWEST_STEPS or often <= 0.5:
         return None
     if median(zero) >= 1.0:
-        none = sum(z >= 1.0 for z in zero) / len(zero)
+        late = zero[len(zero) // 2 :]
+        none = sum(z >= 1.0 for z in late) / len(late)
         return Idle(name, 1.0, often, "no gradient", dtype, relative) if none >= NEVER else None
     # Some zeros are usual (units that a ReLU cut off, inputs that are constant): they count only when the other
     # gradients are so small that these must have underflowed.

@@ -30,6 +30,9 @@ _CAUSES: dict[str, tuple[str, Callable[[Measurements], Judgement]]] = {
     "SG003": ("layers ignore the optimizer's steps", sg003_stalled_updates.judge),
     "SG004": ("many layers have no skip over them", sg004_deep_and_skipless.judge),
 }
+UNKNOWN = "No other check knows the cause."
+# Where steps of a hundredth teach nothing, smaller ones are tried; where they are smaller than that, larger ones.
+USUAL_STEP = 0.01
 # A rate that is too high is tried again at a tenth.
 TENTH = 0.1
 
@@ -63,6 +66,9 @@ def judge(measured: Measurements) -> Judgement:
     if causes:
         evidence["found_with"] = ", ".join(causes)
     factor = _rate(seen, back, causes)
+    if sentence.startswith(UNKNOWN):
+        evidence["cause"] = "not known"
+        factor = _trial(back)
     if factor is not None:
         evidence["rate_factor"] = factor
     return found(
@@ -79,6 +85,11 @@ def _rate(seen: Learning, back: Reach | None, causes: dict[str, Judgement]) -> f
     if not told and back is not None and back.still and back.update:
         return rate_factor(back.update)
     return None
+
+
+def _trial(back: Reach | None) -> float | None:
+    """Which rate to try where the cause is not known: one on the other side of usual."""
+    return None if back is None or not back.update else 10.0 if back.update < USUAL_STEP else TENTH
 
 
 def _severity(seen: Learning) -> Severity:
@@ -184,10 +195,17 @@ def _cause(
         return f"{told} {named}".strip(), verdict.where, verdict.remedies
     remedies = possible(measured, ("zero-init",))
     if not told:
-        zero = "start the branches at zero (zero-init), " if remedies else ""
+        factor = _trial(back)
+        rate = (
+            "a smaller and a larger learning rate"
+            if back is None or factor is None
+            else f"{'ten times' if factor > 1 else 'a tenth of'} the learning rate (a step moves no layer by more than "
+            f"{number(back.update, 2)} of its weights)"
+        )
+        zero = ", start the branches at zero (zero-init)" if remedies else ""
         told = (
-            "No other check knows the cause. Try a smaller and a larger learning rate, "
-            f"{zero}and see whether the net can learn one batch by heart; if not, look at the labels and the loss."
+            f"{UNKNOWN} Try {rate}{zero}, and see whether the net can learn one batch by heart; "
+            "if not, look at the inputs, the labels and the loss."
         )
     return told, (), remedies
 
