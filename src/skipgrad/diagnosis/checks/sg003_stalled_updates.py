@@ -27,7 +27,7 @@ FROZEN = 0.9
 WARM_UP = 0.1
 # A gradient of zero is judged over no fewer steps than this, for the same reason.
 FEWEST_STEPS = 3
-# A layer that gets a gradient in one late step of ten is used now and then (an expert that a router picks), not cut off.
+# A layer that gets a gradient in one late step of ten is used now and then (an expert of a router), not cut off.
 NEVER = 0.9
 # Under a tenth of the layers without a gradient (an attention that has saturated) a run that learns does without them.
 FEW = 0.1
