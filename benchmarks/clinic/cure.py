@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,9 +19,7 @@ from skipgrad.remedies import Applied, Evidence
 from skipgrad.remedies import treat as remedied
 
 # A prescription may be followed by another, of the net as it is then.
-ROUNDS = 3
-# Of one round: what is told first is tried first.
-TRIALS = 2
+ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,14 @@ def cure(case: Case) -> Cured:
         return Cured("by hand", alarms=record.alarms, loss=(record.first, record.last))
     for _ in range(ROUNDS):
         trials: list[tuple[tuple[Step, ...], Record]] = []
-        for step in [s for s in steps_of(record) if s.what == "rate" or s not in done][:TRIALS]:
+        for more in ways(record, done):
             try:
-                trials.append(((*done, step), treat(changed(case, (*done, step)), spectrum=False)))
+                trials.append(((*done, *more), treat(changed(case, (*done, *more)), spectrum=False)))
             except SkipgradError as error:
-                refused.append(f"{step}: {error}")
+                refused.append(f"{', '.join(map(str, more))}: {' '.join(str(error).split())}"[:200])
+            else:
+                if well(case, trials[-1][1]):
+                    break
         if not trials:
             break
         done, record = min(trials, key=lambda t: (not well(case, t[1]), badness(t[1])))
@@ -120,8 +122,29 @@ def cure(case: Case) -> Cured:
 
 
 def well(case: Case, record: Record) -> bool:
-    """Whether the net learns and its disease is named no more."""
-    return record.learned and not set(record.alarms) & {*case.disease, "SG010", "SG012"}
+    """Whether the net learns, gets below where a healthy one begins, and its disease is named no more."""
+    within = record.last < ceiling(case)
+    return record.learned and within and not set(record.alarms) & {*case.disease, "SG010", "SG012"}
+
+
+@functools.cache
+def ceiling(case: Case) -> float:
+    """The loss of its twin before any step, where both have the same task: a loss far above it is no learning."""
+    twin = case.cured
+    if twin is None or twin.loss is not case.loss or twin.batches is not case.batches:
+        return math.inf
+    torch.manual_seed(twin.seed)
+    inputs, y = twin.batches(0)
+    return float(twin.loss(twin.build()(*inputs), y))
+
+
+def ways(record: Record, done: tuple[Step, ...]) -> list[tuple[Step, ...]]:
+    """What to try in one round: the first remedy and the first change of the training, both at once; a second remedy."""
+    steps = [s for s in steps_of(record) if s.what == "rate" or s not in done]
+    remedies = [s for s in steps if s.what not in ("rate", "float32")]
+    training = [s for s in steps if s.what in ("rate", "float32")]
+    both = [(remedies[0], training[0])] if remedies and training else []
+    return [*both, *((s,) for s in training[:1]), *((s,) for s in remedies[:2])]
 
 
 def gives_up(record: Record) -> bool:
@@ -131,8 +154,8 @@ def gives_up(record: Record) -> bool:
 
 
 def badness(record: Record) -> float:
-    """What is left of the loss; nothing is worse than what is not finite."""
-    return record.last / abs(record.first) if math.isfinite(record.last) else math.inf
+    """The loss at last; nothing is worse than one that is not finite."""
+    return record.last if math.isfinite(record.last) else math.inf
 
 
 def changed(case: Case, done: tuple[Step, ...]) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -61,6 +62,33 @@ def test_every_sentence_says_what_to_do_or_that_nothing_needs_doing(case: Any) -
                 "SG008",
                 "SG013",
             )
+
+
+# A number with what belongs to it, the name of a part of a model, and a list of such names.
+FIGURE = re.compile(r"−?-?\d[\d,.]*(e[+-]?\d+)?[×%]?")
+PART = re.compile(r"[\w.<]*[.]?<#>[\w.<#>–]*|\b(?:root|stem|head|modules? <#>)\b")
+PARTS = re.compile(r"<name>(?:, <name>)*(?: and <#> more)?")
+
+
+def masked(sentence: str) -> str:
+    """A sentence without its figures and names, which differ from processor to processor."""
+    text = FIGURE.sub("<#>", sentence)
+    text = PART.sub(lambda m: m.group() if m.group() == "<#>" else "<name>", text)
+    return PARTS.sub("<names>", text)
+
+
+def test_sentences_of_the_quick_part(snapshot: Any) -> None:
+    """Who changes a sentence sees it here, and writes it anew: ``pytest tests/diagnosis --snapshot-update``."""
+    told: dict[str, set[str]] = {}
+    for case in QUICK:
+        for f in treated(case).findings:
+            if f.code in case.disease and f.state == "found":
+                told.setdefault(f.code, set()).add(masked(f"{f.severity}: {f.prescription}"))
+    for case in WELL:
+        for f in treated(case).findings:
+            if f.state != "found":
+                told.setdefault(f.code, set()).add(masked(f"{f.state}: {f.prescription}"))
+    assert {code: sorted(told[code]) for code in sorted(told)} == snapshot
 
 
 def test_names_are_unique_and_every_disease_has_a_case() -> None:

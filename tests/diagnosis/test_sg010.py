@@ -82,6 +82,16 @@ def test_a_loss_that_is_lost_after_calm_steps_is_not_the_rates():
     assert "lower the learning rate to a 10th" in judge("SG010", risen).prescription
 
 
+def test_what_others_found_is_mended_before_the_rate():
+    m = healthy_residual()
+    grown = spoil(m.skips, lambda r: True)
+    grown = tuple(dataclasses.replace(r, x_rms=r.x_rms * 4.0 ** int(r.skip[1:])) for r in grown)
+    finding = judge("SG010", dataclasses.replace(m, skips=grown, losses=losses([math.nan] * 10)))
+    assert "Mend first what SG009 found" in finding.prescription
+    assert "rate_factor" not in finding.evidence
+    assert finding.remedies[0] == "zero-init"
+
+
 def test_nothing_measured_is_skipped_and_healthy_passes():
     assert judge("SG010", Measurements(residual_graph(3))).state == "skipped"
     assert judge("SG010", healthy_residual()).state == "passed"

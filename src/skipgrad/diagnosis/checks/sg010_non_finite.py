@@ -69,16 +69,23 @@ def judge(measured: Measurements) -> Judgement:
     at_once, update = first == min(every), largest_update(measured, first)
     calm = update is not None and update <= LARGE_STEP and (not before or before[-1] <= RISEN * before[0])
     told = f"From step {first} on the {place.what}{at} is not finite{size}. Every weight it reaches is lost"
-    if others or not (at_once or calm):
-        factor = min(TENTH, rate_factor(update)) if update is not None and update > LARGE_STEP else TENTH
-        evidence["rate_factor"] = factor
+    if others:
         adds = measured.graph.count("add")
         return found(
-            f"{told}: lower the learning rate to a {number(1 / factor)}th of it, and look for a division or a "
-            f"logarithm of zero.{others}",
+            f"{told}.{others} Where it stays, lower the learning rate.",
             where=tuple(where),
             evidence=evidence,
-            remedies=["zero-init", "gradient-normalization"] if adds else ["gradient-normalization"],
+            remedies=["zero-init", "gradient-normalization"] if adds else ["add-skips"],
+        )
+    if not (at_once or calm):
+        factor = min(TENTH, rate_factor(update)) if update is not None and update > LARGE_STEP else TENTH
+        evidence["rate_factor"] = factor
+        return found(
+            f"{told}: lower the learning rate to a {number(1 / factor)}th of it, and look for a division or a "
+            "logarithm of zero.",
+            where=tuple(where),
+            evidence=evidence,
+            remedies=["gradient-normalization"],
         )
     why = (
         "that is before any step of the optimizer"
