@@ -139,7 +139,7 @@ def ceiling(case: Case) -> float:
 
 
 def ways(record: Record, done: tuple[Step, ...]) -> list[tuple[Step, ...]]:
-    """What to try in one round: the first remedy and the first change of the training, both at once; a second remedy."""
+    """What to try in one round: the first remedy and the first change of the training, both at once; one more."""
     steps = [s for s in steps_of(record) if s.what == "rate" or s not in done]
     remedies = [s for s in steps if s.what not in ("rate", "float32")]
     training = [s for s in steps if s.what in ("rate", "float32")]

@@ -70,6 +70,14 @@ def test_weights_that_do_not_move_at_all_ask_for_their_optimizer():
     assert "whether the optimizer has these very weights" in finding.prescription
     assert "rate_factor" not in finding.evidence
 
+    def one(t, i):
+        return {"stalled": 1.0, "update_norm": 0.0, "weight_grad_norm": push} if i == 1 else {}
+
+    push = 0.5  # as much as the others', which move by a thousandth
+    assert "these very weights" in judge("SG003", net(one)).prescription
+    push = 1e-6  # what would come of it is rounded away
+    assert "bring more gradient" in judge("SG003", net(one)).prescription
+
 
 def test_the_rate_is_told_by_how_much():
     finding = judge("SG003", net(lambda t, i: {"stalled": 0.9, "update_norm": 1e-8}))

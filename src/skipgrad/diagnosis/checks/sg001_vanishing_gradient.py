@@ -139,9 +139,9 @@ def prescribe(measured: Measurements, why: str) -> str:
     flat = saturating(measured)
     if flat:
         return (
-            f"Because of that {why} in spite of the skips: {flat[0]} lies between them at {len(flat)} places, and only a "
-            "part of the gradient comes through it each time. No remedy takes it away: take a ReLU-like activation, or "
-            "put it into the branch."
+            f"Because of that {why} in spite of the skips: {flat[0]} lies between them at {len(flat)} places, and only "
+            "a part of the gradient comes through it each time. No remedy takes it away: take a ReLU-like activation, "
+            "or put it into the branch."
         )
     if measured.graph.count("add"):
         return f"Because of that {why} in spite of the skips. {mend_branches(measured)}"

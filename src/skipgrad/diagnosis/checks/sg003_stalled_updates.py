@@ -13,6 +13,7 @@ from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_appli
 from skipgrad.diagnosis._cost import advice, loss_to_blame
 from skipgrad.diagnosis._learning import learning
 from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._pace import expected_update, relative_updates
 from skipgrad.diagnosis._reach import rate_factor
 from skipgrad.diagnosis._reached import unreached
 from skipgrad.diagnosis._series import finite
@@ -39,6 +40,9 @@ CONVERGED = 1e-3
 
 # Where half of the layers stand still, it is the rate; where fewer do, it is what they get.
 MOST = 0.5
+
+# An update of a millionth of the weights is above what float32 rounds away.
+VISIBLE = 1e-6
 
 # Half a unit in the last place, relative to the weight (at most): an update below it is rounded away.
 FLOOR = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -116,10 +120,11 @@ def judge(measured: Measurements) -> Judgement:
     evidence["reason"] = head.reason
     if head.update is not None:
         evidence["relative_update"] = head.update
-    evidence |= _change(idle, len(by_layer))
+    evidence |= _change(idle, judged)
+    strange = _not_given(idle, judged)
     spared = _spared(measured, idle, len(by_layer))
     return found(
-        _say(idle, len(by_layer))
+        _say(idle, judged, strange)
         + (" The run learns without them: see whether it needs them." if spared else _loss_first(measured)),
         severity="info" if spared or _converged(measured) else "error" if head.share >= FROZEN else "warning",
         where=[i.layer for i in idle],
@@ -128,15 +133,25 @@ def judge(measured: Measurements) -> Judgement:
     )
 
 
-def _change(idle: list[Idle], layers: int) -> dict[str, float | int | str]:
+def _change(idle: list[Idle], judged: list[LayerRow]) -> dict[str, float | int | str]:
     """What of the training has to change, where that is what has to: the dtype of the weights, or the rate."""
     head = idle[0]
     if head.reason == "no gradient":
         return {}
     if head.dtype in ("bfloat16", "float16"):
         return {"dtype_wanted": "float32"}
-    moved = [i.update for i in idle if i.update]
-    return {"rate_factor": rate_factor(median(moved))} if moved and len(idle) >= MOST * layers else {}
+    moved = relative_updates(judged)
+    factor = rate_factor(max(moved.values())) if moved and len(idle) >= MOST * len({r.layer for r in judged}) else 1.0
+    return {"rate_factor": factor} if factor > 1 else {}
+
+
+def _not_given(idle: list[Idle], judged: list[LayerRow]) -> bool:
+    """Whether the worst layer's weights do not move at all and would, if the optimizer had them."""
+    still = {i.layer for i in idle if i.update == 0 and i.share >= 1 and i.reason == "rounded away"}
+    if idle[0].layer not in still:
+        return False
+    expected = expected_update(judged, idle[0].layer, still)
+    return expected is None or expected > VISIBLE
 
 
 def _spared(measured: Measurements, idle: list[Idle], layers: int) -> bool:
@@ -203,8 +218,8 @@ def _near_underflow(row: LayerRow) -> bool:
     return 0 < rms < NEAR_UNDERFLOW * SMALLEST[row.dtype]
 
 
-def _say(idle: list[Idle], layers: int) -> str:
-    head = idle[0]
+def _say(idle: list[Idle], judged: list[LayerRow], strange: bool) -> str:
+    head, layers = idle[0], len({r.layer for r in judged})
     names = some(i.layer for i in idle)
     if head.reason == "no gradient":
         return (
@@ -217,11 +232,11 @@ def _say(idle: list[Idle], layers: int) -> str:
             f"In {len(idle)} of {layers} layers ({names}) up to {percent(head.share)} of the gradients underflow to "
             f"zero in {head.dtype}: scale the loss, or keep the gradients in float32."
         )
-    if head.reason == "rounded away" and head.update == 0 and head.share >= 1:
+    if strange:
         return (
             f"In {len(idle)} of {layers} layers ({names}) no weight changes at all, though each has a gradient. See "
             "whether the optimizer has these very weights (it may hold those of a copy, or of the model before it was "
-            "wrapped or moved, or leave them out), and whether their group's rate is zero."
+            "wrapped or moved, or leave them out), and whether their group's rate is zero or next to it."
         )
     floor = FLOOR.get(head.dtype)
     size = (
@@ -232,7 +247,7 @@ def _say(idle: list[Idle], layers: int) -> str:
         size += f" {some([head.layer])} as a whole moves by {number(head.update)} of its size a step."
     elif size:
         size += "."
-    factor = _change(idle, layers).get("rate_factor")
+    factor = _change(idle, judged).get("rate_factor")
     if head.dtype in ("bfloat16", "float16"):
         cure = "Keep the weights in float32 (mixed precision instead of pure half precision)."
     elif factor is not None:

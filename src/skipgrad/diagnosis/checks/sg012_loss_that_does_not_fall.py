@@ -81,10 +81,10 @@ def _rate(seen: Learning, back: Reach | None, causes: dict[str, Judgement]) -> f
     if seen.state in ("worse", "relapsed"):
         large = back is not None and back.update is not None and back.update > LARGE_STEP
         return min(TENTH, rate_factor(back.update)) if large else TENTH  # type: ignore[union-attr, arg-type]
-    told = "SG003" in causes or back is None or back.flat or back.last_dead
-    if not told and back is not None and back.still and back.update:
-        return rate_factor(back.update)
-    return None
+    if back is None or back.flat or back.last_dead or not back.still or not back.update:
+        return None
+    said = causes["SG003"].evidence if "SG003" in causes else {}
+    return None if {"rate_factor", "dtype_wanted"} & said.keys() else rate_factor(back.update)
 
 
 def _trial(back: Reach | None) -> float | None:
