@@ -43,7 +43,7 @@ def wanted(given: argparse.Namespace) -> Iterator[tuple[str, str, bool, Case]]:
                     yield "AB"[k % 2], name, k >= FIRST_ROUND[kind], one
 
 
-def show(row: Row, seconds: float, verbose: bool) -> None:
+def show(row: Row, said: dict[str, str], seconds: float, verbose: bool) -> None:
     """One case in a line, and its sentences where it is not as it should be."""
     ok = right(row) and (row["kind"] == "sick" or (row["learned"] and row["measured"]))
     first, last = row["loss"]
@@ -53,7 +53,7 @@ def show(row: Row, seconds: float, verbose: bool) -> None:
     head = f"{'ok   ' if ok else 'WRONG'} {row['half']} {row['kind']:<7} {row['name']:<50}"
     print(f"{head} {first} → {last}  {told}{hints}{need}  {seconds:.1f} s", flush=True)
     if verbose or not ok:
-        for code, said in row["said"].items():
+        for code, said in said.items():
             print(f"        {code} {said}", flush=True)
 
 
@@ -66,7 +66,7 @@ def see(rows: Rows, half: str, kind: str, blind: bool, case: Case, verbose: bool
         print(f"WRONG {half} {kind:<7} {case.name}: {traceback.format_exc(limit=-2)}", flush=True)
         return
     row = row_of(half, kind, blind, case, record)
-    show(row, time.perf_counter() - start, verbose)
+    show(row, record.said, time.perf_counter() - start, verbose)
     rows.add(row)
 
 

@@ -41,7 +41,6 @@ def row_of(half: str, kind: str, blind: bool, case: Case, record: Record) -> Row
         "optimizer": case.optimizer,
         "seed": case.seed,
         "loss": [_figure(record.first), _figure(record.last)],
-        "said": record.said,
     }
     return row | {"first_sight": right(row) if blind else None}
 

@@ -65,8 +65,10 @@ def test_every_sentence_says_what_to_do_or_that_nothing_needs_doing(case: Any) -
 
 
 # A number with what belongs to it, the name of a part of a model, and a list of such names.
-FIGURE = re.compile(r"−?-?\d[\d,.]*(e[+-]?\d+)?[×%]?")
-PART = re.compile(r"[\w.<]*[.]?<#>[\w.<#>–]*|\b(?:root|stem|head|modules? <#>)\b")
+FIGURE = re.compile(r"−?-?\d(?:[\d,.]*\d)?(?:e[+-]?\d+)?[×%]?")
+PART = re.compile(
+    r"[\w.]*[\w.#]<#>(?:[\w.#–]*[\w#–](?:<#>)?)*|<#>(?:[.–]\w[\w.]*)+|\b(?:root|stem|head|modules? <#>(?:–<#>)?)\b"
+)
 PARTS = re.compile(r"<name>(?:, <name>)*(?: and <#> more)?")
 
 

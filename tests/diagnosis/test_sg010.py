@@ -79,7 +79,7 @@ def test_a_loss_that_is_lost_after_calm_steps_is_not_the_rates():
     wild = dataclasses.replace(m, layers=spoil(m.layers, lambda r: r.step == 3, update_norm=5.0))
     assert judge("SG010", wild).evidence["rate_factor"] < 0.01
     risen = dataclasses.replace(m, losses=losses([2.0, 3.0, 9.0, 90.0, *[math.nan] * 6]))
-    assert "lower the learning rate to a 10th" in judge("SG010", risen).prescription
+    assert "lower the learning rate to 0.1 of what it is" in judge("SG010", risen).prescription
 
 
 def test_what_others_found_is_mended_before_the_rate():

@@ -251,7 +251,7 @@ def _say(idle: list[Idle], judged: list[LayerRow], strange: bool) -> str:
     if head.dtype in ("bfloat16", "float16"):
         cure = "Keep the weights in float32 (mixed precision instead of pure half precision)."
     elif factor is not None:
-        cure = f"Raise the learning rate {number(float(factor))}-fold: layers that learn move by a thousandth a step."
+        cure = f"Raise the learning rate {number(float(factor))}×: layers that learn move by a thousandth a step."
     else:
         cure = "Raise the learning rate, or bring more gradient to these layers."
     many = f"In {len(idle)} of {layers} layers ({names})"

@@ -81,7 +81,7 @@ def judge(measured: Measurements) -> Judgement:
         factor = min(TENTH, rate_factor(update)) if update is not None and update > LARGE_STEP else TENTH
         evidence["rate_factor"] = factor
         return found(
-            f"{told}: lower the learning rate to a {number(1 / factor)}th of it, and look for a division or a "
+            f"{told}: lower the learning rate to {number(factor)} of what it is, and look for a division or a "
             "logarithm of zero.",
             where=tuple(where),
             evidence=evidence,

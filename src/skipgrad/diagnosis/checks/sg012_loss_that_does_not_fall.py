@@ -177,7 +177,7 @@ def _cause(
     if back is not None and factor is not None and not rose:
         return (
             f"The steps are too small: no layer moves by more than {number(back.update, 2)} of its weights in one. "
-            f"Raise the learning rate {number(factor)}-fold: layers that learn move by a thousandth a step.",
+            f"Raise the learning rate {number(factor)}×: layers that learn move by a thousandth a step.",
             (),
             (),
         )
