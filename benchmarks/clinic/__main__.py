@@ -53,8 +53,8 @@ def show(row: Row, said: dict[str, str], seconds: float, verbose: bool) -> None:
     head = f"{'ok   ' if ok else 'WRONG'} {row['half']} {row['kind']:<7} {row['name']:<50}"
     print(f"{head} {first} → {last}  {told}{hints}{need}  {seconds:.1f} s", flush=True)
     if verbose or not ok:
-        for code, said in said.items():
-            print(f"        {code} {said}", flush=True)
+        for code, text in said.items():
+            print(f"        {code} {text}", flush=True)
 
 
 def see(rows: Rows, half: str, kind: str, blind: bool, case: Case, verbose: bool) -> None:

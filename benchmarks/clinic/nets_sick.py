@@ -43,7 +43,8 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.in_place:
             return x + self.two(torch.relu(self.one(self.act(x))))
-        return x + self.scale * self.drop(self.two(self.act(self.one(self.norm(x)))))
+        branch = self.drop(self.two(self.act(self.one(self.norm(x)))))
+        return x + (branch if self.scale == 1 else self.scale * branch)
 
 
 class ConvResidual(nn.Module):
@@ -96,7 +97,8 @@ class PostNorm(nn.Module):
         x = self.stem(x)
         for up, down, norm in zip(self.ups, self.downs, self.norms, strict=True):
             branch = down(self.act(up(norm(x) if self.pre else x)))
-            x = x + self.gain * branch if self.pre else norm(x + self.gain * branch)
+            branch = branch if self.gain == 1 else self.gain * branch
+            x = x + branch if self.pre else norm(x + branch)
         return self.head(x)
 
 

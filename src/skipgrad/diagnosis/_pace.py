@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from statistics import median
 
 from skipgrad.core import LayerRow
 from skipgrad.diagnosis._series import finite, medians
 
+# Weights of a thousandth of the others' size were started at zero: what they move by is many times what they are.
+SIZED = 1e-3
+
+
+def sized(rows: Iterable[LayerRow]) -> list[LayerRow]:
+    """The rows whose update says something next to their weights: those of layers that did not start at zero."""
+    here = [r for r in rows if finite(r.update_norm) and finite(r.weight_norm) and r.weight_norm > 0 and r.weights > 0]
+    if not here:
+        return []
+    usual = median(r.weight_norm / math.sqrt(r.weights) for r in here)
+    return [r for r in here if r.weight_norm / math.sqrt(r.weights) >= SIZED * usual]
+
 
 def relative_updates(rows: Iterable[LayerRow]) -> dict[str, float]:
-    """‖ΔW‖ / ‖W‖ of each layer, median over the steps."""
-    here = [r for r in rows if finite(r.update_norm) and r.weight_norm > 0]
+    """‖ΔW‖ / ‖W‖ of each layer that did not start at zero, median over the steps."""
+    here = sized(rows)
     return medians(here, lambda r: r.layer, lambda r: (r.update_norm or 0.0) / r.weight_norm)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from skipgrad.core import LayerRow, Measurements
+from skipgrad.diagnosis._pace import sized
 from skipgrad.diagnosis._series import finite
 
 # A loss of which no layer could move a thousandth by changing by its whole size (to first order) is flat: the cross
@@ -91,9 +92,9 @@ def reach(measured: Measurements, loss: float) -> Reach | None:
         max((r.weight_grad_norm or 0.0) * r.weight_norm for r in each) / size for each in by_step.values()
     )
     moved = [
-        max(u)
+        max((r.update_norm or 0.0) / r.weight_norm for r in usual)
         for each in by_step.values()
-        if (u := [r.update_norm / r.weight_norm for r in each if finite(r.update_norm) and r.weight_norm > 0])  # type: ignore[operator]
+        if (usual := sized(each))
     ]
     last = max(rows, key=lambda r: r.depth).layer
     own = [r for r in rows if r.layer == last]

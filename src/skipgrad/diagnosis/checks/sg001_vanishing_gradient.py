@@ -96,14 +96,16 @@ def _starved(measured: Measurements, seen: Profile, evidence: dict[str, float | 
             else advice(
                 measured,
                 "They hardly learn. Put a norm into these blocks, scale the outer long skips down or leave the "
-                "outermost out "
-                "for a while, and measure again.",
+                "outermost out for a while, and measure again."
+                if passes
+                else f"They hardly learn. {mend_branches(measured)}",
                 well=False,
             )
         ),
         severity="info" if harmless else "error" if seen.starved_share < GONE else "warning",
         where=seen.starved,
         evidence=evidence,
+        remedies=() if passes or harmless or loss_to_blame(measured) else remedies(measured),
     )
 
 

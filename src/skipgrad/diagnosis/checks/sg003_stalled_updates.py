@@ -14,7 +14,7 @@ from skipgrad.diagnosis._cost import advice, loss_to_blame
 from skipgrad.diagnosis._learning import learning
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._pace import expected_update, relative_updates
-from skipgrad.diagnosis._reach import rate_factor
+from skipgrad.diagnosis._reach import STILL, rate_factor
 from skipgrad.diagnosis._reached import unreached
 from skipgrad.diagnosis._series import finite
 
@@ -37,9 +37,6 @@ NEAR_UNDERFLOW = 1e3
 
 # A loss of a thousandth of what it was at first has little left to give.
 CONVERGED = 1e-3
-
-# Where half of the layers stand still, it is the rate; where fewer do, it is what they get.
-MOST = 0.5
 
 # An update of a millionth of the weights is above what float32 rounds away.
 VISIBLE = 1e-6
@@ -141,8 +138,8 @@ def _change(idle: list[Idle], judged: list[LayerRow]) -> dict[str, float | int |
     if head.dtype in ("bfloat16", "float16"):
         return {"dtype_wanted": "float32"}
     moved = relative_updates(judged)
-    factor = rate_factor(max(moved.values())) if moved and len(idle) >= MOST * len({r.layer for r in judged}) else 1.0
-    return {"rate_factor": factor} if factor > 1 else {}
+    fastest = max(moved.values(), default=0.0)
+    return {"rate_factor": rate_factor(fastest)} if 0 < fastest < STILL else {}
 
 
 def _not_given(idle: list[Idle], judged: list[LayerRow]) -> bool:

@@ -11,7 +11,7 @@ from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed, s
 from skipgrad.diagnosis._learning import FEWEST, LEAST_FALL, PATIENCE, WORSE, Learning, learning
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._prescribe import possible
-from skipgrad.diagnosis._reach import LARGE_STEP, Reach, rate_factor, reach
+from skipgrad.diagnosis._reach import LARGE_STEP, STILL, Reach, rate_factor, reach
 from skipgrad.diagnosis.checks import (
     sg001_vanishing_gradient,
     sg002_exploding_gradient,
@@ -24,13 +24,15 @@ from skipgrad.diagnosis.checks import (
 # What may be the cause, in the order in which it is told: where the gradient goes, before what the net looks like.
 _CAUSES: dict[str, tuple[str, Callable[[Measurements], Judgement]]] = {
     "SG002": ("the gradient explodes towards the input", sg002_exploding_gradient.judge),
-    "SG001": ("the gradient vanishes towards the input", sg001_vanishing_gradient.judge),
     "SG009": ("the stream grows from block to block", sg009_growing_stream.judge),
+    "SG001": ("the gradient vanishes towards the input", sg001_vanishing_gradient.judge),
     "SG006": ("branches drown their skips", sg006_drowned_skip.judge),
     "SG003": ("layers ignore the optimizer's steps", sg003_stalled_updates.judge),
     "SG004": ("many layers have no skip over them", sg004_deep_and_skipless.judge),
 }
 UNKNOWN = "No other check knows the cause."
+# A tenth of what layers move by that learn.
+SMALL_STEP = 1e-4
 # Where steps of a hundredth teach nothing, smaller ones are tried; where they are smaller than that, larger ones.
 USUAL_STEP = 0.01
 # A rate that is too high is tried again at a tenth.
@@ -76,12 +78,21 @@ def judge(measured: Measurements) -> Judgement:
     )
 
 
+def _rose(seen: Learning, back: Reach | None) -> bool:
+    """Whether the loss went up, by steps that were large enough to take it there."""
+    tiny = back is not None and back.update is not None and back.update < STILL
+    return seen.state in ("worse", "relapsed") and not tiny
+
+
 def _rate(seen: Learning, back: Reach | None, causes: dict[str, Judgement]) -> float | None:
     """What to multiply the rate by, where the rate is what has to change; None where it is not known to be."""
-    if seen.state in ("worse", "relapsed"):
+    if _rose(seen, back):
         large = back is not None and back.update is not None and back.update > LARGE_STEP
         return min(TENTH, rate_factor(back.update)) if large else TENTH  # type: ignore[union-attr, arg-type]
-    if back is None or back.flat or back.last_dead or not back.still or not back.update:
+    if back is None or back.flat or back.last_dead or not back.update:
+        return None
+    # Where layers ignore their steps and nothing else is known, a little more than still is too little, too.
+    if back.update > (SMALL_STEP if set(causes) == {"SG003"} else STILL):
         return None
     said = causes["SG003"].evidence if "SG003" in causes else {}
     return None if {"rate_factor", "dtype_wanted"} & said.keys() else rate_factor(back.update)
@@ -146,7 +157,7 @@ def _cause(
     """Why, where, and which remedies; what comes back from the loss itself goes before all that lies behind it."""
     layers = measured.graph.layers
     head = (layers[-1].name,) if layers else ()
-    rose = seen.state in ("worse", "relapsed")
+    rose = _rose(seen, back)
     if back is not None and back.last_dead and not rose:
         behind = [code for code in ("SG001", "SG004", "SG003") if code in causes]
         why = (
