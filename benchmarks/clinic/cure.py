@@ -19,7 +19,7 @@ from skipgrad.remedies import Applied, Evidence
 from skipgrad.remedies import treat as remedied
 
 # A prescription may be followed by another, of the net as it is then.
-ROUNDS = 4
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ def ceiling(case: Case) -> float:
 
 
 def ways(record: Record, done: tuple[Step, ...]) -> list[tuple[Step, ...]]:
-    """What to try in one round: the first remedy and the first change of the training, both at once; one more."""
+    """What to try in one round: the first remedy, the first change of the training, and both at once."""
     steps = [s for s in steps_of(record) if s.what == "rate" or s not in done]
     remedies = [s for s in steps if s.what not in ("rate", "float32")]
     training = [s for s in steps if s.what in ("rate", "float32")]
-    both = [(remedies[0], training[0])] if remedies and training else []
-    return [*both, *((s,) for s in training[:1]), *((s,) for s in remedies[:2])]
+    alone = [(s,) for s in (*remedies[:1], *training[:1])]
+    return [*alone, (remedies[0], training[0])] if remedies and training else alone
 
 
 def gives_up(record: Record) -> bool:
