@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.rows import healthy_residual, judge, layer_rows, layers, losses
+from diagnosis.rows import healthy_residual, judge, layer_rows, layers, losses, residual_graph
 from skipgrad.core import Layer, Measurements, SkipGraph
 
 
@@ -77,6 +77,17 @@ def test_weights_that_do_not_move_at_all_ask_for_their_optimizer():
     assert "these very weights" in judge("SG003", net(one)).prescription
     push = 1e-6  # what would come of it is rounded away
     assert "bring more gradient" in judge("SG003", net(one)).prescription
+
+
+def test_nothing_that_scales_a_gradient_is_prescribed_where_there_is_none():
+    def none(t, i):
+        return {"zero_grad": 1.0, "weight_grad_norm": 0.0} if i < 10 else {}
+
+    graph = residual_graph(9)
+    finding = judge("SG003", Measurements(graph, layers=layer_rows(20, none)))
+    assert (finding.state, finding.remedies) == ("found", ())
+    slow = Measurements(graph, layers=layer_rows(20, lambda t, i: {"stalled": 0.9} if i < 10 else {}))
+    assert judge("SG003", slow).remedies == ("gradient-normalization", "gradient-scaling")
 
 
 def test_the_rate_is_told_by_how_much():

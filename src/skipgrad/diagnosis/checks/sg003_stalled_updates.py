@@ -126,7 +126,8 @@ def judge(measured: Measurements) -> Judgement:
         severity="info" if spared or _converged(measured) else "error" if head.share >= FROZEN else "warning",
         where=[i.layer for i in idle],
         evidence=evidence,
-        remedies=() if loss_to_blame(measured) else _remedies(measured, head),
+        # No remedy brings weights to an optimizer.
+        remedies=() if spared or strange or loss_to_blame(measured) else _remedies(measured, head),
     )
 
 
@@ -264,9 +265,9 @@ def _loss_first(measured: Measurements) -> str:
 def _remedies(measured: Measurements, head: Idle) -> tuple[str, ...]:
     if head.dtype in ("bfloat16", "float16") and head.reason != "no gradient":
         return ("gradient-scaling",) if head.reason == "underflow" else ()
-    if measured.graph.count("add") == 0:
-        return ("add-skips", "gradient-normalization", "gradient-scaling")
-    return ("gradient-normalization", "gradient-scaling")
+    bridge = ("add-skips",) if measured.graph.count("add") == 0 else ()
+    # What is exactly zero has no size that could be scaled.
+    return bridge if head.reason == "no gradient" else (*bridge, "gradient-normalization", "gradient-scaling")
 
 
 CHECK = CHECKS.register(
