@@ -45,7 +45,7 @@ class Cured:
     Attributes:
         outcome: ``"learns"`` (and its disease is named no more); ``"by hand"``: nothing that is prescribed can be done
             without a person, and the finding says what that person has to do; ``"tried"``: what could be done did not
-            help, and what is found then says so and what a person has to do; or ``"does not"``.
+            help, or was refused with a reason, and what is found then says what a person has to do; or ``"does not"``.
         done: what was done in the end.
         refused: prescribed, and then refused or not verified.
         alarms: of the net at last.
@@ -116,7 +116,7 @@ def cure(case: Case) -> Cured:
         if well(case, record):
             break
     if not done:
-        return Cured("does not", refused=tuple(refused), alarms=record.alarms, loss=(record.first, record.last))
+        return Cured("tried", refused=tuple(refused), alarms=record.alarms, loss=(record.first, record.last))
     outcome = "learns" if well(case, record) else "tried" if gives_up(record) else "does not"
     return Cured(outcome, tuple(map(str, done)), tuple(refused), record.alarms, (record.first, record.last))
 

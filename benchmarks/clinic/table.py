@@ -12,7 +12,7 @@ HALVES = (("A", "A, to set thresholds"), ("B", "B, to judge them"))
 OUTCOMES = (
     ("learns", "learns"),
     ("by hand", "the finding says that it takes a person"),
-    ("tried", "tried in vain, and the finding then says so"),
+    ("tried", "tried in vain or refused, and then says so"),
     ("does not", "does not learn"),
 )
 

@@ -35,6 +35,23 @@ def test_a_loss_that_falls_passes(seed):
     assert "fell from" in finding.prescription
 
 
+def test_steps_that_rewrite_a_layer_are_too_large_wherever_the_loss_stands():
+    finding = judge(
+        "SG012", net([math.log(10)] * 5 + [math.log(10) + 0.01 * (-1) ** t for t in range(40)], 10, update_norm=0.5)
+    )
+    assert finding.evidence["loss_is"] == "chance"
+    assert finding.evidence["rate_factor"] < 0.02
+    assert "lower the learning rate" in finding.prescription
+
+
+def test_noise_over_a_loss_that_sends_nothing_back_is_no_rise():
+    n = noise(size=60.0)
+    values = [5600 + n() for _ in range(10)] + [5200 + n() for _ in range(8)] + [5600 + n() for _ in range(42)]
+    finding = judge("SG012", net(values, weight_grad_norm=1e-6, update_norm=1e-3))
+    assert "Next to nothing comes back from the loss itself" in finding.prescription
+    assert "rate_factor" not in finding.evidence
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_loss_at_chance(seed):
     n = noise(seed)

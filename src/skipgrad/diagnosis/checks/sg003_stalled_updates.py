@@ -17,6 +17,7 @@ from skipgrad.diagnosis._pace import expected_update, relative_updates
 from skipgrad.diagnosis._reach import STILL, rate_factor
 from skipgrad.diagnosis._reached import unreached
 from skipgrad.diagnosis._series import finite
+from skipgrad.diagnosis.checks.sg001_vanishing_gradient import saturating
 
 # Half of the weights that have a gradient: from there on the typical weight does not move. "A majority of steps" is the
 # same half over time.
@@ -265,6 +266,8 @@ def _loss_first(measured: Measurements) -> str:
 def _remedies(measured: Measurements, head: Idle) -> tuple[str, ...]:
     if head.dtype in ("bfloat16", "float16") and head.reason != "no gradient":
         return ("gradient-scaling",) if head.reason == "underflow" else ()
+    if saturating(measured):  # what fades between the skips fades again
+        return ()
     bridge = ("add-skips",) if measured.graph.count("add") == 0 else ()
     # What is exactly zero has no size that could be scaled.
     return bridge if head.reason == "no gradient" else (*bridge, "gradient-normalization", "gradient-scaling")

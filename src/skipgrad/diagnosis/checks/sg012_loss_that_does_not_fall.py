@@ -79,18 +79,21 @@ def judge(measured: Measurements) -> Judgement:
 
 
 def _rose(seen: Learning, back: Reach | None) -> bool:
-    """Whether the loss went up, by steps that were large enough to take it there."""
+    """Whether the loss went up, by steps that were large enough to take it there, and more than noise does."""
     tiny = back is not None and back.update is not None and back.update < STILL
-    return seen.state in ("worse", "relapsed") and not tiny
+    noise = back is not None and back.flat and seen.last - seen.best < TENTH * abs(seen.first)
+    return seen.state in ("worse", "relapsed") and not tiny and not noise
 
 
 def _rate(seen: Learning, back: Reach | None, causes: dict[str, Judgement]) -> float | None:
     """What to multiply the rate by, where the rate is what has to change; None where it is not known to be."""
+    large = min(TENTH, rate_factor(back.update)) if back is not None and (back.update or 0.0) > LARGE_STEP else None  # type: ignore[arg-type]
     if _rose(seen, back):
-        large = back is not None and back.update is not None and back.update > LARGE_STEP
-        return min(TENTH, rate_factor(back.update)) if large else TENTH  # type: ignore[union-attr, arg-type]
+        return large or TENTH
     if back is None or back.flat or back.last_dead or not back.update:
         return None
+    if large:
+        return large
     # Where layers ignore their steps and nothing else is known, a little more than still is too little, too.
     if back.update > (SMALL_STEP if set(causes) == {"SG003"} else STILL):
         return None
@@ -185,14 +188,14 @@ def _cause(
             (),
         )
     factor = _rate(seen, back, causes)
-    if back is not None and factor is not None and not rose:
+    if back is not None and factor is not None and factor > 1:
         return (
             f"The steps are too small: no layer moves by more than {number(back.update, 2)} of its weights in one. "
             f"Raise the learning rate {number(factor)}×: layers that learn move by a thousandth a step.",
             (),
             (),
         )
-    if rose and back is not None and back.update is not None and back.update > LARGE_STEP:
+    if back is not None and back.update is not None and back.update > LARGE_STEP:
         size = number(back.update, 2)
         told = f"A step changes a layer by up to {size} of its weights: lower the learning rate, or clip the gradient."
     elif rose:
@@ -204,7 +207,7 @@ def _cause(
         others = f" ({', '.join(list(causes)[1:])} as well)" if len(causes) > 1 else ""
         named = f"{code} says what may be the cause: {_CAUSES[code][0]}{others}."
         return f"{told} {named}".strip(), verdict.where, verdict.remedies
-    remedies = possible(measured, ("zero-init",))
+    remedies = possible(measured, ("zero-init",)) if not told else ()
     if not told:
         factor = _trial(back)
         rate = (
