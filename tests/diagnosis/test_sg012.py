@@ -62,6 +62,17 @@ def test_a_loss_at_chance(seed):
     assert "always the same" in finding.prescription
 
 
+def test_a_loss_that_falls_and_becomes_restless_is_none_that_stands_still():
+    n = noise(1, 0.02)
+    restless = [1.25, 1.75, 2.25, 1.75] * 5
+    assert (
+        judge("SG012", net([2.3 + n() for _ in range(10)] + [2.0 + n() for _ in range(10)] + restless, 10)).state
+        == "passed"
+    )
+    # Where it was as restless from the start, nothing is sure.
+    assert judge("SG012", net([v + 0.55 for v in restless] + restless, 10)).state == "found"
+
+
 def test_the_level_of_the_class_prior_is_chance_where_it_is_known():
     # Nine in ten of one class: the entropy is .325, and a net that has learned the prior has learned nothing else.
     n = noise(size=0.02)

@@ -105,9 +105,10 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
     tail = values[-max(3, n // 4) :]
     last, now = median(tail), median(end)
     # The noise of one step, from the differences between neighbours, which a steady fall does not widen.
-    steps = [b - a for a, b in pairwise(tail)]
-    noise = _spread(steps) / math.sqrt(2)
-    error = noise * math.sqrt(1 / few + 1.57 / len(tail))  # a median's error is √(π/2) times a mean's
+    noise = _noise(tail)
+    # A loss that has become restless was no less sure at its start. A median's error is √(π/2) times a mean's.
+    at_start = min(noise, _noise(values[: max(3, n // 4)]) or noise)
+    error = math.sqrt(at_start**2 / few + 1.57 * noise**2 / len(tail))
     width = max(3, n // 10)
     best = min(median(values[i : i + width]) for i in range(0, n - width + 1, max(1, width // 3)))
     size = max(abs(first), 1e-300)
@@ -144,6 +145,11 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
     if fall <= max(SURE * error, 0.5 * LEAST_FALL * size):
         return said("standing" if n >= PATIENCE and not _warming(measured) else "too short")
     return said("learned")
+
+
+def _noise(values: Sequence[float]) -> float:
+    """The noise of one step, from the differences between neighbours."""
+    return _spread([b - a for a, b in pairwise(values)]) / math.sqrt(2)
 
 
 def _spread(steps: Sequence[float]) -> float:
