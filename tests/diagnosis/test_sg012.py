@@ -73,6 +73,16 @@ def test_a_loss_that_falls_and_becomes_restless_is_none_that_stands_still():
     assert judge("SG012", net([v + 0.55 for v in restless] + restless, 10)).state == "found"
 
 
+def test_a_fall_that_may_be_one_is_left_open():
+    restless = [1.25, 1.75, 2.25, 1.75] * 5
+
+    def after(fall: float):
+        return judge("SG012", net([v + fall for v in restless] + restless, 7))
+
+    assert [after(f).state for f in (0.8, 1.0, 1.3)] == ["found", "skipped", "passed"]
+    assert "too little to tell whether it falls" in after(1.0).prescription
+
+
 def test_the_level_of_the_class_prior_is_chance_where_it_is_known():
     # Nine in ten of one class: the entropy is .325, and a net that has learned the prior has learned nothing else.
     n = noise(size=0.02)

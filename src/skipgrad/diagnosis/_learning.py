@@ -37,6 +37,8 @@ BELOW_CHANCE = 0.7
 LASTING = 0.8
 # A fall counts from two standard errors on.
 SURE = 2.0
+# From one and a half on it may be one: nobody knows before there are more steps.
+UNSURE = 1.5
 
 State = Literal["learned", "standing", "constant", "chance", "worse", "relapsed", "not finite", "too short", "none"]
 
@@ -143,7 +145,8 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
     if guess is not None and last < BELOW_CHANCE * guess and known is None and fall > -SURE * error:
         return said("learned")
     if fall <= max(SURE * error, 0.5 * LEAST_FALL * size):
-        return said("standing" if n >= PATIENCE and not _warming(measured) else "too short")
+        unsure = fall > max(UNSURE * error, 0.5 * LEAST_FALL * size)
+        return said("standing" if n >= PATIENCE and not unsure and not _warming(measured) else "too short")
     return said("learned")
 
 

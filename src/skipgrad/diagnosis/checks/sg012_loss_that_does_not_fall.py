@@ -50,6 +50,12 @@ def judge(measured: Measurements) -> Judgement:
         )
     if seen.state == "not finite":
         return skipped("the loss is not a finite number in some step; SG010 says where that began")
+    if seen.state == "too short" and seen.steps >= PATIENCE:
+        return skipped(
+            f"the loss went from {number(seen.first)} to {number(seen.last)} in {seen.steps} steps, with a noise of "
+            f"{number(seen.noise, 2)} from step to step, or its steps still grow: that is too little to tell whether "
+            "it falls; go on, and look again"
+        )
     if seen.state == "too short":
         return skipped(
             f"{seen.steps} losses are too few to tell a slow run from one that stands still; it takes {FEWEST} for a "
