@@ -62,7 +62,7 @@ class Cured:
     def told(self) -> str:
         """In a line."""
         refused = f" (refused: {', '.join(self.refused)})" if self.refused else ""
-        if self.outcome == "by hand":
+        if not self.done:
             return f"–{refused}"
         figures = f"{number(self.loss[0])} → {number(self.loss[1])}"
         return f"{', '.join(self.done)}: {figures} {', '.join(self.alarms)}{refused}"
@@ -99,7 +99,8 @@ def cure(case: Case) -> Cured:
     refused: list[str] = []
     record = treat(case, spectrum=False)
     if not steps_of(record):
-        return Cured("by hand", alarms=record.alarms, loss=(record.first, record.last))
+        named = bool(set(record.alarms) & set(case.disease))
+        return Cured("by hand" if named else "does not", alarms=record.alarms, loss=(record.first, record.last))
     for _ in range(ROUNDS):
         trials: list[tuple[tuple[Step, ...], Record]] = []
         for more in ways(record, done):

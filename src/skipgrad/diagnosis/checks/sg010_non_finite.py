@@ -69,20 +69,20 @@ def judge(measured: Measurements) -> Judgement:
     at_once, update = first == min(every), largest_update(measured, first)
     calm = update is not None and update <= LARGE_STEP and (not before or before[-1] <= RISEN * before[0])
     told = f"From step {first} on the {place.what}{at} is not finite{size}. Every weight it reaches is lost"
+    if not (at_once or (calm and not others)):
+        evidence["rate_factor"] = min(TENTH, rate_factor(update)) if update and update > LARGE_STEP else TENTH
     if others:
-        adds = measured.graph.count("add")
+        stays = "" if at_once else " Where it stays, lower the learning rate."
         return found(
-            f"{told}.{others} Where it stays, lower the learning rate.",
+            f"{told}.{others}{stays}",
             where=tuple(where),
             evidence=evidence,
-            remedies=["zero-init", "gradient-normalization"] if adds else ["add-skips"],
+            remedies=["zero-init", "gradient-normalization"] if measured.graph.count("add") else ["add-skips"],
         )
-    if not (at_once or calm):
-        factor = min(TENTH, rate_factor(update)) if update is not None and update > LARGE_STEP else TENTH
-        evidence["rate_factor"] = factor
+    if "rate_factor" in evidence:
         return found(
-            f"{told}: lower the learning rate to {number(factor)} of what it is, and look for a division or a "
-            "logarithm of zero.",
+            f"{told}: lower the learning rate to {number(float(evidence['rate_factor']))} of what it is, and look for a "
+            "division or a logarithm of zero.",
             where=tuple(where),
             evidence=evidence,
             remedies=["gradient-normalization"],
