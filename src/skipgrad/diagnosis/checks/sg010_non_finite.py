@@ -81,8 +81,8 @@ def judge(measured: Measurements) -> Judgement:
         )
     if "rate_factor" in evidence:
         return found(
-            f"{told}: lower the learning rate to {number(float(evidence['rate_factor']))} of what it is, and look for a "
-            "division or a logarithm of zero.",
+            f"{told}: lower the learning rate to {number(float(evidence['rate_factor']))} of what it is, and look for "
+            "a division or a logarithm of zero.",
             where=tuple(where),
             evidence=evidence,
             remedies=["gradient-normalization"],
