@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from clinic.cases import Case
@@ -81,10 +79,10 @@ def test_the_tool_does_what_is_told_of_the_run_first() -> None:
     assert steps_of(record) == [Step("rate", 10.0), Step("zero-init"), Step("float32")]
 
 
-@pytest.mark.parametrize("case", [c for c in SICK if c.why], ids=lambda c: c.name)
-def test_a_disease_has_its_reason_and_a_twin(case: Case) -> None:
-    assert case.disease
-    assert case.cured is not None
+def test_a_disease_has_its_reason_and_a_twin() -> None:
+    told = [case for case in SICK if case.why]
+    assert len(told) >= 60
+    assert all(case.disease and case.cured is not None and not case.cured.disease for case in told)
 
 
 def test_the_pages_have_the_newest_rows() -> None:
