@@ -8,7 +8,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from clinic.cases import Case
 from clinic.cure import Step, steps_of
 from clinic.docs import between, pages
 from clinic.rows import Rows, right
