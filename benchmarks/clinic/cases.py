@@ -26,7 +26,7 @@ class Case:
         batches: step → inputs and targets.
         loss: output and targets → a scalar.
         rate: learning rate.
-        optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (momentum .9).
+        optimizer: ``"adam"``, ``"adamw"``, ``"rmsprop"`` or ``"sgd"`` (momentum .9).
         steps: of training.
         disease: codes of which one has to be found as a warning or an error; empty for a healthy net.
         cured: the same net without the disease.
@@ -35,6 +35,11 @@ class Case:
         every: as `sg.watch` takes it.
         fast: whether it is in the subset that the tests run.
         changed: step → a new learning rate from there on.
+        seed: of the weights, before `build`.
+        parameters: what the optimizer is given; None for whatever asks for a gradient.
+        keeps_gradient: nobody clears the gradient between steps.
+        attach: given the optimizer, for what was done to the model and steps in before each step.
+        why: why these codes are right, written before the tool was asked.
     """
 
     name: str
@@ -51,6 +56,11 @@ class Case:
     every: int = 1
     fast: bool = False
     changed: tuple[int, float] | None = None
+    seed: int = 0
+    parameters: Callable[[nn.Module], list[nn.Parameter]] | None = None
+    keeps_gradient: bool = False
+    attach: Callable[[torch.optim.Optimizer], None] | None = None
+    why: str = ""
 
 
 def vectors(classes: int = 4, width: int = 64, batch: int = 32, noise: float = 1.0) -> Batches:

@@ -36,7 +36,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
         hidden = torch.relu(self.up(h))
-        return self.keep * x + self.scale * self.down(h if self.cut else hidden)
+        branch = self.down(h if self.cut else hidden)
+        # A factor of one is no op: who scales nothing writes no product.
+        return (x if self.keep == 1 else self.keep * x) + (branch if self.scale == 1 else self.scale * branch)
 
 
 class Residual(nn.Module):

@@ -77,7 +77,8 @@ def half(model: nn.Module) -> nn.Module:
             self.net = model.bfloat16()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.net(x.bfloat16()).float()
+            # Of the weights' dtype, so that a cure may change it.
+            return self.net(x.to(next(self.net.parameters()).dtype)).float()
 
     return Half()
 

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 
 import skipgrad as sg
 from clinic.cases import Case
@@ -51,18 +52,32 @@ def optimizer_of(case: Case, parameters: Any) -> torch.optim.Optimizer:
     """The optimizer a case names."""
     if case.optimizer == "sgd":
         return torch.optim.SGD(parameters, case.rate, momentum=0.9)
-    kind = torch.optim.AdamW if case.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, case.rate)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+    return kinds[case.optimizer](parameters, case.rate)
 
 
-def treat(case: Case, seed: int = 0) -> Record:
-    """Trains a case as its owner would, with the path spectrum before the first step and after the last."""
-    torch.manual_seed(seed)
+def trained(case: Case, model: nn.Module) -> list[nn.Parameter]:
+    """What the optimizer of a case is given."""
+    if case.parameters is not None:
+        return case.parameters(model)
+    return [p for p in model.parameters() if p.requires_grad and not getattr(p, "left_out", False)]
+
+
+def rate_at(case: Case, step: int) -> float:
+    """The learning rate of a step."""
+    rate = case.changed[1] if case.changed and step >= case.changed[0] else case.rate
+    return rate * min(1.0, (step + 1) / case.warm) if case.warm else rate
+
+
+def treat(case: Case, spectrum: bool = True) -> Record:
+    """Trains a case as its owner would, with the path spectrum before the first step and after the last, or not."""
+    torch.manual_seed(case.seed)
     model = case.build()
     inputs, y = case.batches(0)
     graph = sg.find(model, *inputs)
-    trained = [p for p in model.parameters() if p.requires_grad and not getattr(p, "left_out", False)]
-    optimizer = optimizer_of(case, trained)
+    optimizer = optimizer_of(case, trained(case, model))
+    if case.attach is not None:
+        case.attach(optimizer)
     losses = []
     with sg.watch(model, graph, optimizer, every=case.every) as ledger:
 
@@ -70,19 +85,20 @@ def treat(case: Case, seed: int = 0) -> Record:
             with contextlib.suppress(MeasureError):
                 ledger.spectrum(sg.path_spectrum(model, graph, inputs, lambda out: case.loss(out, y)))
 
-        paths()
+        if spectrum:
+            paths()
         for step in range(case.steps):
-            rate = case.changed[1] if case.changed and step >= case.changed[0] else case.rate
             for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (step + 1) / case.warm) if case.warm else rate
+                group["lr"] = rate_at(case, step)
             now, target = case.batches(step)
-            optimizer.zero_grad()
+            if not case.keeps_gradient:
+                optimizer.zero_grad()
             loss = case.loss(model(*now), target)
             ledger.loss(loss.item())
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        if losses[-1] == losses[-1]:
+        if spectrum and losses[-1] == losses[-1]:
             paths()
     findings = sg.diagnose(ledger, chance=case.chance)
     told = {f.code: f for f in findings if f.state == "found"}

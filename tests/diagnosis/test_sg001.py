@@ -48,6 +48,13 @@ def test_a_net_with_skips_gets_another_prescription():
     assert judge("SG001", net(0.5, 20, graph)).remedies[0] == "zero-init"
 
 
+def test_a_sigmoid_between_the_skips_is_no_matter_of_the_branches():
+    finding = judge("SG001", net(0.5, 20, residual_graph(9, trunk=("sigmoid",))))
+    assert "sigmoid lies between them at 8 places" in finding.prescription
+    assert finding.remedies == ()
+    assert judge("SG001", net(0.5, 20, residual_graph(9, trunk=("relu",)))).remedies[0] == "zero-init"
+
+
 @pytest.mark.parametrize("factor", [1.0, 0.75, 3.0])
 def test_silent_above_the_threshold(factor):
     assert judge("SG001", net(factor)).state == "passed"

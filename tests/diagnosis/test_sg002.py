@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
-from diagnosis.rows import healthy_residual, judge, layer_rows, layers, residual_graph
-from skipgrad.core import Measurements, SkipGraph, Suggestion
+from diagnosis.rows import healthy_residual, judge, layer_rows, layers, losses, residual_graph
+from skipgrad.core import Layer, Measurements, SkipGraph, Suggestion
 
 
 def bridged(count: int) -> SkipGraph:
@@ -47,6 +49,18 @@ def test_a_start_that_explodes_is_found_though_it_settles():
     assert finding.state == "found"
     assert finding.evidence["first_to_last_at_start"] == pytest.approx(1.5**17, rel=1e-4)
     assert finding.where
+
+
+def test_a_loss_that_is_a_thousand_times_chance_is_no_sign_that_the_run_copes():
+    graph = SkipGraph(
+        (), layers=(*layers(19), Layer("l19", "linear", (8, 10), "l")), suggestions=bridged(20).suggestions
+    )
+    coped = replace(net(1.6, graph=graph), losses=losses([5.0 * 0.8**t for t in range(30)]))
+    assert judge("SG002", coped).severity == "info"
+    lost = judge("SG002", replace(coped, losses=losses([5e4 * 0.97**t for t in range(30)])))
+    assert lost.severity == "warning"
+    assert lost.remedies[0] == "add-skips"
+    assert "nothing needs doing" not in lost.prescription
 
 
 def test_healthy():

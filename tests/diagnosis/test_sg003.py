@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from diagnosis.rows import healthy_residual, judge, layer_rows, layers
+from diagnosis.rows import healthy_residual, judge, layer_rows, layers, losses, residual_graph
 from skipgrad.core import Layer, Measurements, SkipGraph
 
 
@@ -41,6 +43,60 @@ def test_no_gradient_at_all():
     finding = judge("SG003", net(lambda t, i: {"zero_grad": 1.0, "weight_grad_norm": 0.0} if i == 0 else {}))
     assert (finding.state, finding.severity, finding.where) == ("found", "error", ("l0",))
     assert finding.evidence["reason"] == "no gradient"
+
+
+def test_an_expert_that_is_picked_now_and_then_is_not_cut_off():
+    def picked(often: int):
+        return lambda t, i: {"zero_grad": 0.0 if i == 1 and t % often == 0 else float(i == 1)}
+
+    assert judge("SG003", net(picked(4), steps=range(40))).state == "passed"
+    assert judge("SG003", net(picked(39), steps=range(40))).evidence["reason"] == "no gradient"
+
+
+def test_a_few_layers_without_a_gradient_in_a_run_that_learns_are_told_and_no_alarm():
+    def died(t, i):
+        return {"zero_grad": 1.0 if i == 3 and t > 12 else 0.0}
+
+    graph = SkipGraph((), layers=layers(20))
+    run = Measurements(graph, layers=layer_rows(20, died, steps=range(40)), losses=losses([0.95**t for t in range(40)]))
+    finding = judge("SG003", run)
+    assert (finding.state, finding.severity, finding.where) == ("found", "info", ("l3",))
+    assert "learns without them" in finding.prescription
+    assert judge("SG003", replace(run, losses=losses([1.0] * 40))).severity == "error"
+
+
+def test_weights_that_do_not_move_at_all_ask_for_their_optimizer():
+    finding = judge("SG003", net(lambda t, i: {"stalled": 1.0, "update_norm": 0.0}))
+    assert "whether the optimizer has these very weights" in finding.prescription
+    assert "rate_factor" not in finding.evidence
+
+    def one(t, i):
+        return {"stalled": 1.0, "update_norm": 0.0, "weight_grad_norm": push} if i == 1 else {}
+
+    push = 0.5  # as much as the others', which move by a thousandth
+    assert "these very weights" in judge("SG003", net(one)).prescription
+    push = 1e-6  # what would come of it is rounded away
+    assert "bring more gradient" in judge("SG003", net(one)).prescription
+
+
+def test_nothing_that_scales_a_gradient_is_prescribed_where_there_is_none():
+    def none(t, i):
+        return {"zero_grad": 1.0, "weight_grad_norm": 0.0} if i < 10 else {}
+
+    graph = residual_graph(9)
+    finding = judge("SG003", Measurements(graph, layers=layer_rows(20, none)))
+    assert (finding.state, finding.remedies) == ("found", ())
+    slow = Measurements(graph, layers=layer_rows(20, lambda t, i: {"stalled": 0.9} if i < 10 else {}))
+    assert judge("SG003", slow).remedies == ("gradient-normalization", "gradient-scaling")
+
+
+def test_the_rate_is_told_by_how_much():
+    finding = judge("SG003", net(lambda t, i: {"stalled": 0.9, "update_norm": 1e-8}))
+    assert finding.evidence["rate_factor"] == pytest.approx(1e5)
+    assert "100,000×" in finding.prescription
+    # Where most layers move, it is not the rate.
+    one = judge("SG003", net(lambda t, i: {"stalled": 0.9, "update_norm": 1e-8} if i == 1 else {}))
+    assert "rate_factor" not in one.evidence
 
 
 def test_zero_branch_at_the_first_step_is_on_purpose():

@@ -63,6 +63,35 @@ def test_a_run_that_recovers_is_a_warning():
     assert "recovered" in finding.prescription
 
 
+def test_what_is_there_before_any_step_is_not_the_rates():
+    m = dataclasses.replace(healthy_residual(), losses=losses([math.nan] * 10))
+    finding = judge("SG010", m)
+    assert "not to blame: that is before any step" in finding.prescription
+    assert finding.remedies == ()
+    assert "rate_factor" not in finding.evidence
+
+
+def test_a_loss_that_is_lost_after_calm_steps_is_not_the_rates():
+    m = dataclasses.replace(healthy_residual(), losses=losses([2.0, 1.5, 1.2, 1.0, *[math.nan] * 6]))
+    finding = judge("SG010", m)
+    assert "not to blame" in finding.prescription
+    # A step that rewrote a layer, or a loss that was on its way up, is what a rate does.
+    wild = dataclasses.replace(m, layers=spoil(m.layers, lambda r: r.step == 3, update_norm=5.0))
+    assert judge("SG010", wild).evidence["rate_factor"] < 0.01
+    risen = dataclasses.replace(m, losses=losses([2.0, 3.0, 9.0, 90.0, *[math.nan] * 6]))
+    assert "lower the learning rate to 0.1 of what it is" in judge("SG010", risen).prescription
+
+
+def test_what_others_found_is_mended_before_the_rate():
+    m = healthy_residual()
+    grown = spoil(m.skips, lambda r: True)
+    grown = tuple(dataclasses.replace(r, x_rms=r.x_rms * 4.0 ** int(r.skip[1:])) for r in grown)
+    finding = judge("SG010", dataclasses.replace(m, skips=grown, losses=losses([math.nan] * 10)))
+    assert "Mend first what SG009 found" in finding.prescription
+    assert "rate_factor" not in finding.evidence
+    assert finding.remedies[0] == "zero-init"
+
+
 def test_nothing_measured_is_skipped_and_healthy_passes():
     assert judge("SG010", Measurements(residual_graph(3))).state == "skipped"
     assert judge("SG010", healthy_residual()).state == "passed"

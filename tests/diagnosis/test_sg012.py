@@ -35,6 +35,23 @@ def test_a_loss_that_falls_passes(seed):
     assert "fell from" in finding.prescription
 
 
+def test_steps_that_rewrite_a_layer_are_too_large_wherever_the_loss_stands():
+    finding = judge(
+        "SG012", net([math.log(10)] * 5 + [math.log(10) + 0.01 * (-1) ** t for t in range(40)], 10, update_norm=0.5)
+    )
+    assert finding.evidence["loss_is"] == "chance"
+    assert finding.evidence["rate_factor"] < 0.02
+    assert "lower the learning rate" in finding.prescription
+
+
+def test_noise_over_a_loss_that_sends_nothing_back_is_no_rise():
+    n = noise(size=60.0)
+    values = [5600 + n() for _ in range(10)] + [5200 + n() for _ in range(8)] + [5600 + n() for _ in range(42)]
+    finding = judge("SG012", net(values, weight_grad_norm=1e-6, update_norm=1e-3))
+    assert "Next to nothing comes back from the loss itself" in finding.prescription
+    assert "rate_factor" not in finding.evidence
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_loss_at_chance(seed):
     n = noise(seed)
@@ -43,6 +60,27 @@ def test_a_loss_at_chance(seed):
     assert finding.evidence["loss_is"] == "chance"
     assert finding.evidence["loss_of_chance"] == pytest.approx(math.log(10), rel=1e-5)
     assert "always the same" in finding.prescription
+
+
+def test_a_loss_that_falls_and_becomes_restless_is_none_that_stands_still():
+    n = noise(1, 0.02)
+    restless = [1.25, 1.75, 2.25, 1.75] * 5
+    assert (
+        judge("SG012", net([2.3 + n() for _ in range(10)] + [2.0 + n() for _ in range(10)] + restless, 10)).state
+        == "passed"
+    )
+    # Where it was as restless from the start, nothing is sure.
+    assert judge("SG012", net([v + 0.55 for v in restless] + restless, 10)).state == "found"
+
+
+def test_a_fall_that_may_be_one_is_left_open():
+    restless = [1.25, 1.75, 2.25, 1.75] * 5
+
+    def after(fall: float):
+        return judge("SG012", net([v + fall for v in restless] + restless, 7))
+
+    assert [after(f).state for f in (0.8, 1.0, 1.3)] == ["found", "skipped", "passed"]
+    assert "too little to tell whether it falls" in after(1.0).prescription
 
 
 def test_the_level_of_the_class_prior_is_chance_where_it_is_known():
@@ -134,7 +172,9 @@ def test_a_last_layer_whose_input_is_dead():
 
 
 def test_steps_that_are_too_small():
-    assert "too small" in judge("SG012", net([2.3] * 30, update_norm=1e-9)).prescription
+    finding = judge("SG012", net([2.3] * 30, update_norm=1e-9))
+    assert "too small" in finding.prescription
+    assert finding.evidence["rate_factor"] == pytest.approx(1e6)
 
 
 def test_the_cause_that_another_check_knows_is_told():

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.rows import judge, layer_rows, layers
+from diagnosis.rows import judge, layer_rows, layers, losses
 from skipgrad.core import Account, Layer, Measurements, SkipGraph
 
 
@@ -63,6 +63,19 @@ def test_the_ledgers_account_has_the_last_word():
     finding = judge("SG013", replace(measured, account=account))
     assert finding.where == ("l0",)
     assert finding.evidence["layers_not_run"] == 1
+
+
+def test_a_run_in_which_no_backward_came_to_any_layer():
+    graph = SkipGraph((), layers=layers(3))
+    told = {"l0": "not reached", "l1": "not reached", "l2": "not run"}
+    account = Account(forwards=10, measured=10, without=10, layers=told)
+    measured = Measurements(graph, losses=losses([1.0] * 10), account=account)
+    finding = judge("SG013", measured)
+    assert (finding.state, finding.severity, finding.where) == ("found", "warning", ("l0", "l1"))
+    # Nobody trains, or the ledger could not measure: then it is not known.
+    assert judge("SG013", replace(measured, losses=())).state == "skipped"
+    unseen = replace(account, forwards=12, unmeasured={"why": 2})
+    assert judge("SG013", replace(measured, account=unseen)).state == "skipped"
 
 
 def test_nothing_measured():

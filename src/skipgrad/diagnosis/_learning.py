@@ -29,12 +29,16 @@ RELAPSE = 0.5
 NEAR_CHANCE = 1.1
 # Steps that are twice as large at the end as at the start.
 WARMING = 2.0
+# The loss of a net that says nothing is at most a few times chance; at ten times it is sure of what is wrong.
+FAR = 10.0
 # A run that starts this far below chance went on from weights that had learned.
 BELOW_CHANCE = 0.7
 # What came and went within the last tenth of the steps is a spike; what four in five of them show is there.
 LASTING = 0.8
 # A fall counts from two standard errors on.
 SURE = 2.0
+# From one and a half on it may be one: nobody knows before there are more steps.
+UNSURE = 1.5
 
 State = Literal["learned", "standing", "constant", "chance", "worse", "relapsed", "not finite", "too short", "none"]
 
@@ -76,6 +80,11 @@ class Learning:
         """Whether the loss is known to have fallen and stayed down."""
         return self.state == "learned"
 
+    @property
+    def far(self) -> bool:
+        """Whether the loss, though it fell, is still many times that of an answer that is always the same."""
+        return self.chance is not None and self.last > FAR * self.chance
+
 
 def learning(measured: Measurements) -> Learning:
     """Judges the losses of a run, in order of steps."""
@@ -98,9 +107,10 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
     tail = values[-max(3, n // 4) :]
     last, now = median(tail), median(end)
     # The noise of one step, from the differences between neighbours, which a steady fall does not widen.
-    steps = [b - a for a, b in pairwise(tail)]
-    noise = _spread(steps) / math.sqrt(2)
-    error = noise * math.sqrt(1 / few + 1.57 / len(tail))  # a median's error is √(π/2) times a mean's
+    noise = _noise(tail)
+    # A loss that has become restless was no less sure at its start. A median's error is √(π/2) times a mean's.
+    at_start = min(noise, _noise(values[: max(3, n // 4)]) or noise)
+    error = math.sqrt(at_start**2 / few + 1.57 * noise**2 / len(tail))
     width = max(3, n // 10)
     best = min(median(values[i : i + width]) for i in range(0, n - width + 1, max(1, width // 3)))
     size = max(abs(first), 1e-300)
@@ -135,8 +145,14 @@ def _judged(values: Sequence[float], measured: Measurements) -> Learning:
     if guess is not None and last < BELOW_CHANCE * guess and known is None and fall > -SURE * error:
         return said("learned")
     if fall <= max(SURE * error, 0.5 * LEAST_FALL * size):
-        return said("standing" if n >= PATIENCE and not _warming(measured) else "too short")
+        unsure = fall > max(UNSURE * error, 0.5 * LEAST_FALL * size)
+        return said("standing" if n >= PATIENCE and not unsure and not _warming(measured) else "too short")
     return said("learned")
+
+
+def _noise(values: Sequence[float]) -> float:
+    """The noise of one step, from the differences between neighbours."""
+    return _spread([b - a for a, b in pairwise(values)]) / math.sqrt(2)
 
 
 def _spread(steps: Sequence[float]) -> float:

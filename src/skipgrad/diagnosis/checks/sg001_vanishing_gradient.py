@@ -18,6 +18,9 @@ VANISHING = 1e-3
 GONE = 1e-6
 # Where the loss of gradient is said to start: the point after which a tenth is never seen again.
 ONSET = 0.1
+# Activations whose slope is below one nearly everywhere; one between two skips is no pattern.
+SATURATING = frozenset(("sigmoid", "tanh", "hardsigmoid", "hardtanh", "softsign", "logsigmoid"))
+FEWEST_BETWEEN = 2
 # Layers that change at a thirtieth of the others' pace are left behind within any run.
 SLOW = 1 / 30
 
@@ -93,14 +96,16 @@ def _starved(measured: Measurements, seen: Profile, evidence: dict[str, float | 
             else advice(
                 measured,
                 "They hardly learn. Put a norm into these blocks, scale the outer long skips down or leave the "
-                "outermost out "
-                "for a while, and measure again.",
+                "outermost out for a while, and measure again."
+                if passes
+                else f"They hardly learn. {mend_branches(measured)}",
                 well=False,
             )
         ),
         severity="info" if harmless else "error" if seen.starved_share < GONE else "warning",
         where=seen.starved,
         evidence=evidence,
+        remedies=() if passes or harmless or loss_to_blame(measured) else remedies(measured),
     )
 
 
@@ -133,6 +138,13 @@ def fading(seen: Profile) -> str:
 
 def prescribe(measured: Measurements, why: str) -> str:
     """What to do: bridge the layers where there are no skips, else mend the branches."""
+    flat = saturating(measured)
+    if flat:
+        return (
+            f"Because of that {why} in spite of the skips: {flat[0]} lies between them at {len(flat)} places, and only "
+            "a part of the gradient comes through it each time. No remedy takes it away: take a ReLU-like activation, "
+            "or put it into the branch."
+        )
     if measured.graph.count("add"):
         return f"Because of that {why} in spite of the skips. {mend_branches(measured)}"
     if possible(measured, ("add-skips",)):
@@ -144,8 +156,16 @@ def prescribe(measured: Measurements, why: str) -> str:
     )
 
 
+def saturating(measured: Measurements) -> list[str]:
+    """The sigmoids and the like that lie between two skips, where there are several: no skip bridges those."""
+    found = [op.rstrip("_") for s in measured.graph.skips for op in s.trunk if op.rstrip("_") in SATURATING]
+    return found if len(found) >= FEWEST_BETWEEN else []
+
+
 def remedies(measured: Measurements) -> tuple[str, ...]:
     """Skips first where there are none; where there are, the branches' scale first."""
+    if saturating(measured):
+        return ()
     if len(measured.graph) == 0:
         return ("add-skips",)  # the others need a skip to measure
     if measured.graph.count("add") == 0:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from skipgrad.core import Measurements
+from skipgrad.core.run import Severity
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed
 from skipgrad.diagnosis._cost import advice, excessive, graded, worth_trying
+from skipgrad.diagnosis._learning import learning
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._profile import Profile, profile
 from skipgrad.diagnosis.checks.sg001_vanishing_gradient import figures, prescribe, remedies
@@ -35,6 +37,11 @@ def judge(measured: Measurements) -> Judgement:
     onset = seen.onset(ONSET)
     if onset:
         evidence["starts_at"] = onset
+    # A gradient that is too large wants its scale mended before its norm: normalizing would amplify the quiet end.
+    cures = [r for r in remedies(measured) if r not in ("gradient-normalization", "gradient-scaling")]
+    cures += ["gradient-scaling", "gradient-normalization"]
+    # A loss that fell by half from a thousand times chance is no sign that the run copes.
+    away = worst > HOPELESS or learning(measured).far
     return found(
         f"The first layers get {number(seen.first_to_last)}× the gradient of the last ones (at the start "
         f"{number(seen.at_start)}×): a factor of {number(seen.per_layer)} per layer over {len(seen.layers)} layers"
@@ -43,19 +50,19 @@ def judge(measured: Measurements) -> Judgement:
         + advice(
             measured,
             prescribe(measured, "no one learning rate suits both ends"),
-            well=False if worst > HOPELESS else None,
+            well=False if away else None,
         ),
-        severity=excessive(measured, "error") if worst > HOPELESS else graded(measured, "warning"),
+        severity=_severity(measured, worst),
         where=[name for _, name in reversed(above)] or [seen.layers[0]],
         evidence=evidence,
-        # A gradient that is too large wants its scale mended before its norm: normalizing would amplify the quiet end.
-        remedies=worth_trying(
-            measured,
-            *[r for r in remedies(measured) if r not in ("gradient-normalization", "gradient-scaling")],
-            "gradient-scaling",
-            "gradient-normalization",
-        ),
+        remedies=cures if away else worth_trying(measured, *cures),
     )
+
+
+def _severity(measured: Measurements, worst: float) -> Severity:
+    if worst > HOPELESS:
+        return excessive(measured, "error")
+    return "warning" if learning(measured).far else graded(measured, "warning")
 
 
 def growing(seen: Profile) -> str:

@@ -13,8 +13,11 @@ from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_appli
 from skipgrad.diagnosis._cost import advice, loss_to_blame
 from skipgrad.diagnosis._learning import learning
 from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._pace import expected_update, relative_updates
+from skipgrad.diagnosis._reach import STILL, rate_factor
 from skipgrad.diagnosis._reached import unreached
 from skipgrad.diagnosis._series import finite
+from skipgrad.diagnosis.checks.sg001_vanishing_gradient import saturating
 
 # Half of the weights that have a gradient: from there on the typical weight does not move. "A majority of steps" is the
 # same half over time.
@@ -26,11 +29,18 @@ FROZEN = 0.9
 WARM_UP = 0.1
 # A gradient of zero is judged over no fewer steps than this, for the same reason.
 FEWEST_STEPS = 3
+# A layer that gets a gradient in one late step of ten is used now and then (an expert of a router), not cut off.
+NEVER = 0.9
+# Under a tenth of the layers without a gradient (an attention that has saturated) a run that learns does without them.
+FEW = 0.1
 # Non-zero gradients this close to the smallest number of the dtype mean that the zeros beside them underflowed.
 NEAR_UNDERFLOW = 1e3
 
 # A loss of a thousandth of what it was at first has little left to give.
 CONVERGED = 1e-3
+
+# An update of a millionth of the weights is above what float32 rounds away.
+VISIBLE = 1e-6
 
 # Half a unit in the last place, relative to the weight (at most): an update below it is rounded away.
 FLOOR = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -108,13 +118,44 @@ def judge(measured: Measurements) -> Judgement:
     evidence["reason"] = head.reason
     if head.update is not None:
         evidence["relative_update"] = head.update
+    evidence |= _change(idle, judged)
+    strange = _not_given(idle, judged)
+    spared = _spared(measured, idle, len(by_layer))
     return found(
-        _say(idle, len(by_layer)) + _loss_first(measured),
-        severity="info" if _converged(measured) else "error" if head.share >= FROZEN else "warning",
+        _say(idle, judged, strange)
+        + (" The run learns without them: see whether it needs them." if spared else _loss_first(measured)),
+        severity="info" if spared or _converged(measured) else "error" if head.share >= FROZEN else "warning",
         where=[i.layer for i in idle],
         evidence=evidence,
-        remedies=() if loss_to_blame(measured) else _remedies(measured, head),
+        # No remedy brings weights to an optimizer.
+        remedies=() if spared or strange or loss_to_blame(measured) else _remedies(measured, head),
     )
+
+
+def _change(idle: list[Idle], judged: list[LayerRow]) -> dict[str, float | int | str]:
+    """What of the training has to change, where that is what has to: the dtype of the weights, or the rate."""
+    head = idle[0]
+    if head.reason == "no gradient":
+        return {}
+    if head.dtype in ("bfloat16", "float16"):
+        return {"dtype_wanted": "float32"}
+    moved = relative_updates(judged)
+    fastest = max(moved.values(), default=0.0)
+    return {"rate_factor": rate_factor(fastest)} if 0 < fastest < STILL else {}
+
+
+def _not_given(idle: list[Idle], judged: list[LayerRow]) -> bool:
+    """Whether the worst layer's weights do not move at all and would, if the optimizer had them."""
+    still = {i.layer for i in idle if i.update == 0 and i.share >= 1 and i.reason == "rounded away"}
+    if idle[0].layer not in still:
+        return False
+    expected = expected_update(judged, idle[0].layer, still)
+    return expected is None or expected > VISIBLE
+
+
+def _spared(measured: Measurements, idle: list[Idle], layers: int) -> bool:
+    """Whether the run learned, and no more than a few of its layers get no gradient."""
+    return learning(measured).well and len(idle) < FEW * layers and all(i.reason == "no gradient" for i in idle)
 
 
 def _converged(measured: Measurements) -> bool:
@@ -145,7 +186,9 @@ def _idle(name: str, rows: list[LayerRow], looked_up: bool) -> Idle | None:
     if len(zero) < FEWEST_STEPS or often <= 0.5:
         return None
     if median(zero) >= 1.0:
-        return Idle(name, 1.0, often, "no gradient", dtype, relative)
+        late = zero[len(zero) // 2 :]
+        none = sum(z >= 1.0 for z in late) / len(late)
+        return Idle(name, 1.0, often, "no gradient", dtype, relative) if none >= NEVER else None
     # Some zeros are usual (units that a ReLU cut off, inputs that are constant): they count only when the other
     # gradients are so small that these must have underflowed.
     # So they never do in an embedding, where rows whose tokens are not in the batch have none.
@@ -174,8 +217,8 @@ def _near_underflow(row: LayerRow) -> bool:
     return 0 < rms < NEAR_UNDERFLOW * SMALLEST[row.dtype]
 
 
-def _say(idle: list[Idle], layers: int) -> str:
-    head = idle[0]
+def _say(idle: list[Idle], judged: list[LayerRow], strange: bool) -> str:
+    head, layers = idle[0], len({r.layer for r in judged})
     names = some(i.layer for i in idle)
     if head.reason == "no gradient":
         return (
@@ -188,6 +231,12 @@ def _say(idle: list[Idle], layers: int) -> str:
             f"In {len(idle)} of {layers} layers ({names}) up to {percent(head.share)} of the gradients underflow to "
             f"zero in {head.dtype}: scale the loss, or keep the gradients in float32."
         )
+    if strange:
+        return (
+            f"In {len(idle)} of {layers} layers ({names}) no weight changes at all, though each has a gradient. See "
+            "whether the optimizer has these very weights (it may hold those of a copy, or of the model before it was "
+            "wrapped or moved, or leave them out), and whether their group's rate is zero or next to it."
+        )
     floor = FLOOR.get(head.dtype)
     size = (
         f" A weight stays as it is when its own update is below {number(floor)} of it ({head.dtype})" if floor else ""
@@ -197,11 +246,13 @@ def _say(idle: list[Idle], layers: int) -> str:
         size += f" {some([head.layer])} as a whole moves by {number(head.update)} of its size a step."
     elif size:
         size += "."
-    cure = (
-        "Keep the weights in float32 (mixed precision instead of pure half precision)."
-        if head.dtype in ("bfloat16", "float16")
-        else "Raise the learning rate, or bring more gradient to these layers."
-    )
+    factor = _change(idle, judged).get("rate_factor")
+    if head.dtype in ("bfloat16", "float16"):
+        cure = "Keep the weights in float32 (mixed precision instead of pure half precision)."
+    elif factor is not None:
+        cure = f"Raise the learning rate {number(float(factor))}×: layers that learn move by a thousandth a step."
+    else:
+        cure = "Raise the learning rate, or bring more gradient to these layers."
     many = f"In {len(idle)} of {layers} layers ({names})"
     return f"{many} up to {percent(head.share)} of the weights ignore a step.{size} {cure}"
 
@@ -215,9 +266,11 @@ def _loss_first(measured: Measurements) -> str:
 def _remedies(measured: Measurements, head: Idle) -> tuple[str, ...]:
     if head.dtype in ("bfloat16", "float16") and head.reason != "no gradient":
         return ("gradient-scaling",) if head.reason == "underflow" else ()
-    if measured.graph.count("add") == 0:
-        return ("add-skips", "gradient-normalization", "gradient-scaling")
-    return ("gradient-normalization", "gradient-scaling")
+    if saturating(measured):  # what fades between the skips fades again
+        return ()
+    bridge = ("add-skips",) if measured.graph.count("add") == 0 else ()
+    # What is exactly zero has no size that could be scaled.
+    return bridge if head.reason == "no gradient" else (*bridge, "gradient-normalization", "gradient-scaling")
 
 
 CHECK = CHECKS.register(

@@ -8,8 +8,14 @@ from skipgrad.core import LayerRow, Measurements, SkipRow
 from skipgrad.core.units import number
 from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed, skipped
 from skipgrad.diagnosis._names import some
+from skipgrad.diagnosis._reach import LARGE_STEP, largest_update, rate_factor
 from skipgrad.diagnosis._series import finite
 from skipgrad.diagnosis.checks import sg002_exploding_gradient, sg006_drowned_skip, sg009_growing_stream
+
+# A rate that is too high is tried again at a tenth.
+TENTH = 0.1
+# A loss at twice its start was on its way up before it was lost.
+RISEN = 2.0
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,39 @@ def judge(measured: Measurements) -> Judgement:
             remedies=["gradient-normalization"],
         )
     size = f"; the loss before was {number(before[-1])}" if before else ""
+    others = _others(measured)
+    at_once, update = first == min(every), largest_update(measured, first)
+    calm = update is not None and update <= LARGE_STEP and (not before or before[-1] <= RISEN * before[0])
+    told = f"From step {first} on the {place.what}{at} is not finite{size}. Every weight it reaches is lost"
+    if not (at_once or (calm and not others)):
+        evidence["rate_factor"] = min(TENTH, rate_factor(update)) if update and update > LARGE_STEP else TENTH
+    if others:
+        stays = "" if at_once else " Where it stays, lower the learning rate."
+        return found(
+            f"{told}.{others}{stays}",
+            where=tuple(where),
+            evidence=evidence,
+            remedies=["zero-init", "gradient-normalization"] if measured.graph.count("add") else ["add-skips"],
+        )
+    if "rate_factor" in evidence:
+        return found(
+            f"{told}: lower the learning rate to {number(float(evidence['rate_factor']))} of what it is, and look for "
+            "a division or a logarithm of zero.",
+            where=tuple(where),
+            evidence=evidence,
+            remedies=["gradient-normalization"],
+        )
+    why = (
+        "that is before any step of the optimizer"
+        if at_once
+        else f"no step before changed a layer by more than {number(update)} of its weights, and the loss did not rise"
+    )
     return found(
-        f"From step {first} on the {place.what}{at} is not finite{size}. Every weight it reaches is lost: lower the "
-        "learning "
-        f"rate, and look for a division or a logarithm of zero.{_others(measured)}",
+        f"{told}. The learning rate is not to blame: {why}. Look there, and in the inputs and the loss, for a "
+        "division, a logarithm or a root of zero, a mean over nothing, a row of attention that is masked whole, or "
+        "numbers beyond the dtype.",
         where=tuple(where),
         evidence=evidence,
-        remedies=["zero-init", "gradient-normalization"] if measured.graph.count("add") else ["gradient-normalization"],
     )
 
 

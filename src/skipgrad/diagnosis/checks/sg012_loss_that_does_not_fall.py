@@ -11,7 +11,7 @@ from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, passed, s
 from skipgrad.diagnosis._learning import FEWEST, LEAST_FALL, PATIENCE, WORSE, Learning, learning
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._prescribe import possible
-from skipgrad.diagnosis._reach import Reach, reach
+from skipgrad.diagnosis._reach import LARGE_STEP, STILL, Reach, rate_factor, reach
 from skipgrad.diagnosis.checks import (
     sg001_vanishing_gradient,
     sg002_exploding_gradient,
@@ -24,14 +24,19 @@ from skipgrad.diagnosis.checks import (
 # What may be the cause, in the order in which it is told: where the gradient goes, before what the net looks like.
 _CAUSES: dict[str, tuple[str, Callable[[Measurements], Judgement]]] = {
     "SG002": ("the gradient explodes towards the input", sg002_exploding_gradient.judge),
-    "SG001": ("the gradient vanishes towards the input", sg001_vanishing_gradient.judge),
     "SG009": ("the stream grows from block to block", sg009_growing_stream.judge),
+    "SG001": ("the gradient vanishes towards the input", sg001_vanishing_gradient.judge),
     "SG006": ("branches drown their skips", sg006_drowned_skip.judge),
     "SG003": ("layers ignore the optimizer's steps", sg003_stalled_updates.judge),
     "SG004": ("many layers have no skip over them", sg004_deep_and_skipless.judge),
 }
-# A relative update above this rewrites a layer in ten steps.
-LARGE_STEP = 0.1
+UNKNOWN = "No other check knows the cause."
+# A tenth of what layers move by that learn.
+SMALL_STEP = 1e-4
+# Where steps of a hundredth teach nothing, smaller ones are tried; where they are smaller than that, larger ones.
+USUAL_STEP = 0.01
+# A rate that is too high is tried again at a tenth.
+TENTH = 0.1
 
 
 def judge(measured: Measurements) -> Judgement:
@@ -45,6 +50,12 @@ def judge(measured: Measurements) -> Judgement:
         )
     if seen.state == "not finite":
         return skipped("the loss is not a finite number in some step; SG010 says where that began")
+    if seen.state == "too short" and seen.steps >= PATIENCE:
+        return skipped(
+            f"the loss went from {number(seen.first)} to {number(seen.last)} in {seen.steps} steps, with a noise of "
+            f"{number(seen.noise, 2)} from step to step, or its steps still grow: that is too little to tell whether "
+            "it falls; go on, and look again"
+        )
     if seen.state == "too short":
         return skipped(
             f"{seen.steps} losses are too few to tell a slow run from one that stands still; it takes {FEWEST} for a "
@@ -62,9 +73,43 @@ def judge(measured: Measurements) -> Judgement:
     sentence, where, remedies = _cause(measured, seen, back, causes)
     if causes:
         evidence["found_with"] = ", ".join(causes)
+    factor = _rate(seen, back, causes)
+    if sentence.startswith(UNKNOWN):
+        evidence["cause"] = "not known"
+        factor = _trial(back)
+    if factor is not None:
+        evidence["rate_factor"] = factor
     return found(
         f"{_what(seen)} {sentence}", severity=_severity(seen), where=where, evidence=evidence, remedies=remedies
     )
+
+
+def _rose(seen: Learning, back: Reach | None) -> bool:
+    """Whether the loss went up, by steps that were large enough to take it there, and more than noise does."""
+    tiny = back is not None and back.update is not None and back.update < STILL
+    noise = back is not None and back.flat and seen.last - seen.best < TENTH * abs(seen.first)
+    return seen.state in ("worse", "relapsed") and not tiny and not noise
+
+
+def _rate(seen: Learning, back: Reach | None, causes: dict[str, Judgement]) -> float | None:
+    """What to multiply the rate by, where the rate is what has to change; None where it is not known to be."""
+    large = min(TENTH, rate_factor(back.update)) if back is not None and (back.update or 0.0) > LARGE_STEP else None  # type: ignore[arg-type]
+    if _rose(seen, back):
+        return large or TENTH
+    if back is None or back.flat or back.last_dead or not back.update:
+        return None
+    if large:
+        return large
+    # Where layers ignore their steps and nothing else is known, a little more than still is too little, too.
+    if back.update > (SMALL_STEP if set(causes) == {"SG003"} else STILL):
+        return None
+    said = causes["SG003"].evidence if "SG003" in causes else {}
+    return None if {"rate_factor", "dtype_wanted"} & said.keys() else rate_factor(back.update)
+
+
+def _trial(back: Reach | None) -> float | None:
+    """Which rate to try where the cause is not known: one on the other side of usual."""
+    return None if back is None or not back.update else 10.0 if back.update < USUAL_STEP else TENTH
 
 
 def _severity(seen: Learning) -> Severity:
@@ -121,7 +166,7 @@ def _cause(
     """Why, where, and which remedies; what comes back from the loss itself goes before all that lies behind it."""
     layers = measured.graph.layers
     head = (layers[-1].name,) if layers else ()
-    rose = seen.state in ("worse", "relapsed")
+    rose = _rose(seen, back)
     if back is not None and back.last_dead and not rose:
         behind = [code for code in ("SG001", "SG004", "SG003") if code in causes]
         why = (
@@ -148,15 +193,15 @@ def _cause(
             head,
             (),
         )
-    if back is not None and back.still and not rose and "SG003" not in causes:
+    factor = _rate(seen, back, causes)
+    if back is not None and factor is not None and factor > 1:
         return (
             f"The steps are too small: no layer moves by more than {number(back.update, 2)} of its weights in one. "
-            "Raise the "
-            "learning rate.",
+            f"Raise the learning rate {number(factor)}×: layers that learn move by a thousandth a step.",
             (),
             (),
         )
-    if rose and back is not None and back.update is not None and back.update > LARGE_STEP:
+    if back is not None and back.update is not None and back.update > LARGE_STEP:
         size = number(back.update, 2)
         told = f"A step changes a layer by up to {size} of its weights: lower the learning rate, or clip the gradient."
     elif rose:
@@ -168,12 +213,19 @@ def _cause(
         others = f" ({', '.join(list(causes)[1:])} as well)" if len(causes) > 1 else ""
         named = f"{code} says what may be the cause: {_CAUSES[code][0]}{others}."
         return f"{told} {named}".strip(), verdict.where, verdict.remedies
-    remedies = possible(measured, ("zero-init",))
+    remedies = possible(measured, ("zero-init",)) if not told else ()
     if not told:
-        zero = "start the branches at zero (zero-init), " if remedies else ""
+        factor = _trial(back)
+        rate = (
+            "a smaller and a larger learning rate"
+            if back is None or factor is None
+            else f"{'ten times' if factor > 1 else 'a tenth of'} the learning rate (a step moves no layer by more than "
+            f"{number(back.update, 2)} of its weights)"
+        )
+        zero = ", start the branches at zero (zero-init)" if remedies else ""
         told = (
-            "No other check knows the cause. Try a smaller and a larger learning rate, "
-            f"{zero}and see whether the net can learn one batch by heart; if not, look at the labels and the loss."
+            f"{UNKNOWN} Try {rate}{zero}, and see whether the net can learn one batch by heart; "
+            "if not, look at the inputs, the labels and the loss."
         )
     return told, (), remedies
 

@@ -7,12 +7,24 @@ from skipgrad.diagnosis._check import CHECKS, Check, Judgement, found, not_appli
 from skipgrad.diagnosis._names import some
 from skipgrad.diagnosis._reached import Unreached, unreached
 
+# So many losses, and somebody trains; a forward or two without a backward are a look at the output.
+FEWEST_STEPS = 5
+
 
 def judge(measured: Measurements) -> Judgement:
     """Judges which layers of the graph have a row with a gradient of their weights, over all steps."""
     if not measured.graph.layers:
         return not_applicable("the net has no weighted layers")
     seen = unreached(measured)
+    if seen is None and (cut := _all_cut(measured)):
+        return found(
+            f"{_many(cut)} of {len(measured.graph.layers)} ({some(cut)}) ran in {len(measured.losses)} steps, and no "
+            "backward ever came back to any that skipgrad can follow: their weights stay as they are. What they return "
+            "is not used, or is cut off on its way to the loss (an argmax, a rounding, a detach, a no_grad). Look at "
+            "the line that should use it; freeze the layers if they are meant to stay as they are.",
+            where=cut,
+            evidence={"layers_without_gradient": len(cut), "layers": len(measured.graph.layers), "threshold": 0},
+        )
     if seen is None:
         return skipped("no layer's weight gradient was measured; watch a backward pass of a net with weights to train")
     evidence: dict[str, float | int | str] = {
@@ -35,6 +47,16 @@ def judge(measured: Measurements) -> Judgement:
             evidence=evidence,
         )
     return passed(f"every layer that is trained gets a gradient ({seen.layers} layers).{_frozen(seen)}", evidence)
+
+
+def _all_cut(measured: Measurements) -> tuple[str, ...]:
+    """Layers that ran and that no backward reached, where a run was trained and not one backward came to any layer."""
+    account = measured.account
+    if account is None or account.backwards or account.unmeasured or not account.measured:
+        return ()
+    if len(measured.losses) < FEWEST_STEPS or account.without < account.measured:
+        return ()
+    return tuple(name for name, state in account.layers.items() if state == "not reached")
 
 
 def _cut(seen: Unreached) -> str:
