@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clinic.rows import Row
-from clinic.table import cures, row_of_check, table
-from skipgrad.diagnosis import CHECKS
+from clinic.table import asked, cures, row_of_check, table
 
 BEGIN, END = "<!-- clinic: begin -->", "<!-- clinic: end -->"
 PAGES = Path(__file__).parents[2] / "docs" / "checks"
@@ -30,7 +29,7 @@ def pages(rows: list[Row]) -> dict[Path, str]:
     if done := cures(rows):
         what += f"\n\nWhat became of the sick when the tool did what its own findings prescribe:\n\n{done}"
     out = {index: between(index.read_text("utf-8"), what)}
-    for code in CHECKS.built_in:
+    for code in asked():
         page = PAGES / f"{code}.md"
         told = f"In the [clinic](index.md#the-clinic):\n\n{row_of_check(rows, code)}"
         out[page] = between(page.read_text("utf-8"), told)
