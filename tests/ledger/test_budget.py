@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import skipgrad as sg
-from skipgrad.core import BadInput
+from skipgrad.core import Account, BadInput, Cost
+from skipgrad.ledger import Ledger, Recording, recording
 from skipgrad.ledger.budget import AFTER, FIRST, PLAIN, Budget
+from skipgrad.store import read_run
 
 
 class Clock:
@@ -120,3 +123,27 @@ def test_a_share_that_is_none_is_refused() -> None:
     for share in (0, -1, 2, "1%", True):
         with pytest.raises(BadInput, match="budget="):
             sg.watch(nn.Linear(2, 2), budget=share)  # type: ignore[arg-type]
+
+
+def test_the_run_file_has_the_account_while_it_runs_and_that_of_an_earlier_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "ACCOUNT_PACE", 0.0)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    x, before = torch.randn(2, 3, 4), Account(forwards=7, measured=3, left_out=4, cost=Cost(None, 0.0, 3, 7))
+    kept = Recording(tmp_path / "run.sqlite", before=before)
+    with Ledger(model, optimizer=optimizer, every=2, recording=kept) as ledger:
+        for step in range(6):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+            ledger.loss(float(step))
+        told = read_run(tmp_path / "run.sqlite").account
+        assert told is not None
+        assert 7 < told.forwards <= 7 + 6  # what was committed by then
+        assert told.measured + told.left_out == told.forwards
+    told = read_run(tmp_path / "run.sqlite").account
+    assert (told.forwards, told.measured, told.left_out) == (13, 6, 7)
+    assert told.adds_up

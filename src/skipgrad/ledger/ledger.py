@@ -484,7 +484,7 @@ class Ledger:
 
     def _hand_on(self) -> None:
         news = self._kept.take()
-        self._recording.take(*news)
+        self._recording.take(*news, account=lambda: self.account)
         if any(news):
             for listener in self._listeners:  # last, as a listener may raise
                 listener(*news)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,8 @@ import torch
 from skipgrad.core import Account, ChangeRow, Ending, LayerRow, LossPoint, PathRow, SkipGraph, SkipRow, Trial
 from skipgrad.store import RunWriter
 from skipgrad.writers import RowWriter
+
+ACCOUNT_PACE = 1.0  # seconds from one account to the next, at least: it names every layer
 
 
 class Recording:
@@ -27,6 +29,7 @@ class Recording:
         meta: of a run file of its own (`Run.meta`).
         steps: how many are planned; 0 where nobody knows.
         pace: seconds from one commit to the next, at least; 0 commits every step.
+        before: the account of an earlier watch, where this one goes on with its training.
 
     Attributes:
         file: the run file; None outside of the watch, or where there is none.
@@ -41,6 +44,7 @@ class Recording:
         meta: dict[str, Any] | None = None,
         steps: int = 0,
         pace: float = 0.0,
+        before: Account | None = None,
     ) -> None:
         self.file: RunWriter | None = run if isinstance(run, RunWriter) else None
         self._run, self._trial, self._writers = run, trial, tuple(writers)
@@ -48,7 +52,8 @@ class Recording:
         self._planned, self._pace = steps, pace
         self._graph: SkipGraph | None = None  # as it was last written
         self._last = -1  # the last step that left a row
-        self._committed = 0.0
+        self._committed = self._accounted = 0.0
+        self._before = before
 
     def begin(self, rate: float) -> None:
         """The watch begins.
@@ -81,8 +86,21 @@ class Recording:
         elif self.file is not self._run:
             self.file.graph(graph).commit()
 
-    def take(self, skips: Sequence[SkipRow], layers: Sequence[LayerRow], losses: Sequence[LossPoint]) -> None:
-        """Hands on what is new."""
+    def take(
+        self,
+        skips: Sequence[SkipRow],
+        layers: Sequence[LayerRow],
+        losses: Sequence[LossPoint],
+        account: Callable[[], Account] | None = None,
+    ) -> None:
+        """Hands on what is new.
+
+        Args:
+            skips: rows.
+            layers: rows.
+            losses: of steps.
+            account: makes the ledger's account, which the run file gets now and then.
+        """
         if not (skips or layers or losses):
             return
         for rows in (skips, layers):
@@ -93,6 +111,9 @@ class Recording:
             self.file.skip_rows(self._trial.id, skips).layer_rows(self._trial.id, layers).losses(losses)
             now = time.monotonic()
             if now - self._committed >= self._pace:
+                if account is not None and now - self._accounted >= ACCOUNT_PACE:
+                    self.file.meta(**self._told(account()))
+                    self._accounted = now
                 self.file.commit()
                 self._committed = now
         for writer in self._writers:
@@ -124,6 +145,12 @@ class Recording:
                 stack.callback(writer.close)
             stack.callback(self._finish, end, steps, notes, account)
 
+    def _told(self, account: Account) -> dict[str, Any]:
+        """The account as an entry of `Run.meta`, which is of the patient."""
+        if self._trial is None or self._trial.remedy is not None:
+            return {}
+        return {"account": (account if self._before is None else account.after(self._before)).to_dict()}
+
     def _finish(self, end: Ending, steps: int | None, notes: Sequence[str], account: Account | None) -> None:
         file, self.file = self.file, None
         if file is None:
@@ -131,7 +158,7 @@ class Recording:
         assert self._trial is not None
         made = self._last + 1 if steps is None else steps
         trial = replace(self._trial, state="done" if end.state == "done" else "interrupted")
-        accounted = {} if account is None or trial.remedy is not None else {"account": account.to_dict()}
+        accounted = {} if account is None else self._told(account)
         if file is self._run:
             file.meta(**accounted).trial(trial).commit()
             return

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skipgrad.core import LayerRow, LossPoint, Run, SkipGraph, SkipRow, Trial
+from skipgrad.core import Account, Cost, LayerRow, LossPoint, Run, SkipGraph, SkipRow, Trial
 from skipgrad.report.live import Frame, Pace, tail, view
 from skipgrad.report.live.view import share
 from skipgrad.store import RunWriter, read_latest
@@ -141,3 +141,12 @@ def test_of_a_long_run_not_all_losses_are_looked_at_and_it_says_so(run: Run) -> 
     losses[0] = LossPoint(1, 0, math.nan, 0.0)
     text = "\n".join(line.plain for line in view(frame(replace(run, losses=tuple(losses)), Path("r"), 0.0), 100))
     assert "1 of 314 looked at not finite (×)" in text
+
+
+def test_what_was_measured_and_what_could_not_be_is_told(run: Run) -> None:
+    account = Account(300, 12, 280, {"it ran in another thread": 8}, cost=Cost(0.008, 0.4, 12, 300))
+    told = replace(run, meta={**run.meta, "account": account.to_dict()})
+    lines = [line.plain for line in view(frame(told, Path("run.sqlite"), 1.0), 110)]
+    (line,) = [line for line in lines if line.startswith("measured")]
+    assert line == "measured  12 of 300 steps, 0.8 % of the time · 8 forwards not: it ran in another thread"
+    assert not any(line.plain.startswith("measured") for line in view(frame(run, Path("run.sqlite"), 1.0), 110))

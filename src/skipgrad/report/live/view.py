@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from rich.text import Text
 
+from skipgrad.core.account import Account
 from skipgrad.core.draw.words import ROOT, clean
 from skipgrad.core.run import LayerRow, SkipRow
 from skipgrad.core.units import number, percent, seconds
@@ -55,7 +56,7 @@ def view(frame: Frame, width: int, height: int = 40, pace: float | None = None) 
         Lines, each at most `width` wide.
     """
     plot = max(10, width - _LABEL - 2)
-    out = [_head(frame), _progress(frame, pace), *_error(frame)]
+    out = [_head(frame), _progress(frame, pace), *_error(frame), *_measured(frame)]
     out += _loss(frame, plot)
     out += _depth(frame.layers, plot)
     out += _skips(frame, width, max(3, min(_MOST_SKIPS, height - len(out) - 4)))
@@ -91,6 +92,17 @@ def _progress(frame: Frame, pace: float | None) -> Text:
     # A killed run still says that it is running: how long ago it wrote tells.
     wrote = f"written {seconds(frame.age)} ago" if frame.state == "running" else ""
     return _line(clean(frame.state), done, rate, left, wrote)
+
+
+def _measured(frame: Frame) -> list[Text]:
+    """What of the steps was measured, at what cost, and what could not be."""
+    record = frame.meta.get("account")
+    if not record:
+        return []
+    account = Account.from_dict(record)
+    steps, *_ = account.lines()
+    missed = [f"{n:,} forwards not: {clean(reason)}" for reason, n in account.unmeasured.items()]
+    return [_line("measured", steps.replace(" measured", "", 1), *missed)]
 
 
 def _error(frame: Frame) -> list[Text]:

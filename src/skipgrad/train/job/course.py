@@ -101,7 +101,9 @@ class Course:
         with ExitStack() as stack:
             if measuring:
                 session = self.session
-                self.ledger = Ledger(session.model, optimizer=session.optimizer, recording=record.recording())
+                self.ledger = Ledger(
+                    session.model, optimizer=session.optimizer, recording=record.recording(self._before)
+                )
                 if self.recipe.precision == "float16":
                     self.ledger.scaled_by(session.scaler)
                 stack.enter_context(self.ledger.on_rows(self._look)).at(self.first)

@@ -92,10 +92,10 @@ class Record:
                     file.meta(**self._end.meta())
                 self._file = None
 
-    def recording(self) -> Recording:
-        """Where a ledger's rows go."""
+    def recording(self, before: Account | None = None) -> Recording:
+        """Where a ledger's rows go; with the account of the training so far, where it goes on."""
         assert self._file is not None
-        return Recording(self._file, trial=self.trial, pace=PACE, writers=self.writers())
+        return Recording(self._file, trial=self.trial, pace=PACE, writers=self.writers(), before=before)
 
     def writers(self) -> tuple[RowWriter, ...]:
         """What else gets the rows; a training that goes on writes beside what was written."""
