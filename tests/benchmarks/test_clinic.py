@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from clinic.cure import Step, steps_of
 from clinic.docs import between, pages

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
 from clinic.treat import Record, treat
 from clinic.wards import HEALTHY, SICK
 
