@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from clinic.cases import Case
-from clinic.treat import optimizer_of, rate_at, trained
+from clinic.treat import optimizer_of, steps, trained
 from clinic.wards import HEALTHY, SICK
 
 
@@ -26,18 +26,7 @@ def losses_of(case: Case) -> list[float]:
     torch.manual_seed(case.seed)
     model = case.build()
     optimizer = optimizer_of(case, trained(case, model))
-    losses = []
-    for step in range(case.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(case, step)
-        now, target = case.batches(step)
-        if not case.keeps_gradient:
-            optimizer.zero_grad()
-        loss = case.loss(model(*now), target)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+    return steps(case, model, optimizer)
 
 
 def main() -> None:

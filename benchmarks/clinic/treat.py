@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -69,6 +70,26 @@ def rate_at(case: Case, step: int) -> float:
     return rate * min(1.0, (step + 1) / case.warm) if case.warm else rate
 
 
+def steps(
+    case: Case, model: nn.Module, optimizer: torch.optim.Optimizer, told: Callable[[float], object] | None = None
+) -> list[float]:
+    """Trains as the case's owner would; the loss of each step, which ``told`` gets before its backward."""
+    losses: list[float] = []
+    for step in range(case.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(case, step)
+        now, target = case.batches(step)
+        if not case.keeps_gradient:
+            optimizer.zero_grad()
+        loss = case.loss(model(*now), target)
+        losses.append(loss.item())
+        if told is not None:
+            told(losses[-1])
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
 def treat(case: Case, spectrum: bool = True) -> Record:
     """Trains a case as its owner would, with the path spectrum before the first step and after the last, or not."""
     torch.manual_seed(case.seed)
@@ -78,7 +99,6 @@ def treat(case: Case, spectrum: bool = True) -> Record:
     optimizer = optimizer_of(case, trained(case, model))
     if case.attach is not None:
         case.attach(optimizer)
-    losses = []
     with sg.watch(model, graph, optimizer, every=case.every) as ledger:
 
         def paths() -> None:
@@ -87,17 +107,7 @@ def treat(case: Case, spectrum: bool = True) -> Record:
 
         if spectrum:
             paths()
-        for step in range(case.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = rate_at(case, step)
-            now, target = case.batches(step)
-            if not case.keeps_gradient:
-                optimizer.zero_grad()
-            loss = case.loss(model(*now), target)
-            ledger.loss(loss.item())
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        losses = steps(case, model, optimizer, ledger.loss)
         if spectrum and losses[-1] == losses[-1]:
             paths()
     findings = sg.diagnose(ledger, chance=case.chance)
