@@ -49,7 +49,9 @@ def page(claim: Claim, verdict: Verdict | None, machine: str) -> str:
         if svg(claim.picture(verdict.figures), claim.title):
             parts.append(f"![{claim.title}](images/{claim.id.lower()}.svg)\n")
             keys = legend(claim.picture(verdict.figures))
-            if claim.picture(verdict.figures).kind == "dots":
+            if claim.picture(verdict.figures).kind == "contour":
+                parts.append(f"Seed {verdict.figures[0].seed}; the cross is at the trained weights.\n")
+            elif claim.picture(verdict.figures).kind == "dots":
                 parts.append(
                     "; ".join(f"{mark}: {words}" for mark, words in keys) + ". A dot a seed, the bar their median.\n"
                 )
@@ -68,7 +70,9 @@ def page(claim: Claim, verdict: Verdict | None, machine: str) -> str:
 def table(verdict: Verdict) -> str:
     """The figures of every seed; long curves are in the picture and the results, and left out here."""
     names = list(verdict.figures[0].values)
-    names = [n for n in names if "at=" not in n and "age=" not in n and "at length" not in n][:16]
+    names = [n for n in names if " over x=" not in n and "at=" not in n and "age=" not in n and "at length" not in n][
+        :16
+    ]
     answers = {True: "holds", False: "does not hold", None: "cannot tell"}
     head = "| figure | " + " | ".join(f"seed {f.seed}: {answers[f.holds]}" for f in verdict.figures) + " |"
     rows = [

@@ -1,7 +1,8 @@
 """Whether `--threads auto` is as fast as the best fixed number of threads, quiet and beside a busy process.
 
 Each job trains a net in a process of its own, as `skipgrad check` does: `auto` first takes the steps it throws away,
-and those count. Jobs are interleaved. A job that is too slow is stopped after ``--limit`` seconds, and its time told
+and those count. A job has the steps of a small command: a quarter of `skipgrad check --steps 100` and its cures. Jobs
+are interleaved. A job that is too slow is stopped after ``--limit`` seconds, and its time told
 for all steps by those it took. The busy processes are started and ended here.
 
     OMP_NUM_THREADS= python benchmarks/threads.py --rounds 5 --out benchmarks/results/DATE-threads.txt
@@ -26,8 +27,8 @@ GOAL = 1.15
 
 # name: model, data, batch size, steps
 NETS = {
-    "plain56 on digits": ("skipgrad:plain56", "digits", 64, 200),
-    "resnet20 of width 64 on digits": ("skipgrad:resnet20 width=64", "digits", 64, 40),
+    "plain56 on digits": ("skipgrad:plain56", "digits", 64, 400),
+    "resnet20 of width 64 on digits": ("skipgrad:resnet20 width=64", "digits", 64, 120),
 }
 
 # A process that has work to do all the time, as a neighbour's training has.

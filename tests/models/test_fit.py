@@ -132,6 +132,30 @@ def test_what_does_not_fit_is_explained(ref, args, data, words):
     assert words in str(error.value)
 
 
+TINY_DIFFUSION = {
+    "block_out_channels": [8, 8],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "down_block_types": ["DownBlock2D"] * 2,
+    "up_block_types": ["UpBlock2D"] * 2,
+}
+
+
+def test_a_diffusion_net_gets_the_level_as_its_time():
+    work = fit("diffusers:UNet2DModel", TINY_DIFFUSION, "denoise:digits", batch_size=4)
+    assert said(work, "'timestep', not as a channel", "in_channels=1", "out_channels=1")
+    torch.manual_seed(0)
+    batch = next(work.batches(0))
+    assert batch.args == ()
+    assert batch.kwargs["sample"].shape == batch.target.shape == (4, 1, 8, 8)
+    time = batch.kwargs["timestep"]
+    assert (time.dtype, time.shape) == (torch.int64, (4,))
+    assert 0 <= int(time.min()) < int(time.max()) < 1000
+    assert torch.isfinite(loss_of(work))
+    with pytest.raises(DataError, match="3, for images of 1 channel"):
+        fit("diffusers:UNet2DModel", {**TINY_DIFFUSION, "in_channels": 3}, "denoise:digits", batch_size=4)
+
+
 def test_batches_that_cannot_be_drawn():
     with pytest.raises(BadInput, match="at least 1"):
         fit("skipgrad:plain8", {}, "digits", batch_size=0)

@@ -78,15 +78,75 @@ def test_it_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
 
     grid, kept = {"xs": (-1.0, 0.0, 1.0), "ys": (-1.0, 0.0, 1.0)}, tmp_path / "rows.json"
     with pytest.raises(KeyboardInterrupt):
-        landscape(model, loss, one, two, resume=kept, **grid)
-    found = landscape(model, loss, one, two, resume=kept, **grid)
+        landscape(model, loss, one, two, resume=kept, at_once=1, **grid)
+    found = landscape(model, loss, one, two, resume=kept, at_once=1, **grid)
     assert len(calls) == 6 + 6  # one row was finished
     assert np.allclose(found.losses, landscape(model, loss, one, two, **grid).losses)
+    with pytest.raises(BadInput, match="at_once"):
+        landscape(model, loss, one, two, at_once=0, **grid)
     with pytest.raises(BadInput, match="another grid"):
         landscape(model, loss, one, two, xs=(0.0,), resume=kept)
     kept.write_text("[", encoding="utf-8")
     with pytest.raises(BadInput, match="no landscape"):
         landscape(model, loss, one, two, resume=kept, **grid)
+
+
+@pytest.mark.parametrize("at_once", [2, 5, 9])
+def test_points_at_once_have_the_losses_of_single_ones(at_once: int) -> None:
+    model, x, y = made()
+    one, two = filter_normalised(model, 1, ignore="none"), filter_normalised(model, 2)
+    one.pop("0.bias")  # a direction need not have every weight
+    axis = np.linspace(-1, 1, 5)
+
+    def grid(at_once: int):  # type: ignore[no-untyped-def]
+        return landscape(model, lambda run: F.cross_entropy(run(x), y), one, two, xs=axis, at_once=at_once)
+
+    single, many = grid(1), grid(at_once)
+    assert (single.at_once, many.at_once) == (1, at_once)
+    np.testing.assert_allclose(many.losses, single.losses, rtol=1e-10)
+
+
+def test_rows_side_by_side_are_the_rows_one_after_another(tmp_path: Path) -> None:
+    model, x, y = made()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    one, two = filter_normalised(model, 1), filter_normalised(model, 2)
+    axis, told = np.linspace(-1, 1, 7), []
+
+    def grid(**given):  # type: ignore[no-untyped-def]
+        return landscape(model, lambda run: F.cross_entropy(run(x), y), one, two, xs=axis, **given).losses
+
+    side = grid(workers=3, at_once=1, resume=tmp_path / "rows.json", tell=lambda *n: told.append(n))
+    assert np.array_equal(side, grid(at_once=1))
+    assert told == [(n, 7) for n in range(1, 8)]
+    np.testing.assert_allclose(grid(workers=2, at_once=7), side, rtol=1e-10)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    with pytest.raises(BadInput, match="not on the CPU"):
+        landscape(nn.Linear(2, 2, device="meta"), lambda run: run(x), one, two, workers=2)
+
+
+class Reads(nn.Module):
+    """Its forward looks at a value, which vmap cannot follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        return h if float(h.sum()) > 0 else 2 * h
+
+
+def test_a_net_that_vmap_cannot_follow_is_measured_point_by_point() -> None:
+    torch.manual_seed(0)
+    model, x = Reads(), torch.randn(4, 3)
+    one, two = filter_normalised(model, 1), filter_normalised(model, 2)
+    axis = np.linspace(-1, 1, 4)
+    found = landscape(model, lambda run: run(x).square().mean(), one, two, xs=axis)
+    assert found.at_once == 1
+    assert np.array_equal(
+        found.losses, landscape(model, lambda run: run(x).square().mean(), one, two, xs=axis, at_once=1).losses
+    )
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_the_ends_of_the_spectrum_are_those_of_the_whole_hessian() -> None:

@@ -124,3 +124,25 @@ def test_mistakes_are_answered():
     for bad in ({"idle": -1.0}, {"tolerance": float("nan")}):
         with pytest.raises(BadInput, match="number from 0"):
             remedy("prune-blocks", **bad)
+
+
+def test_what_an_elastic_net_has_set_to_zero_is_taken_out_and_the_output_stays_bitwise():
+    model, x, graph = cases.residual()
+    target = torch.randn(len(x), 3, generator=torch.Generator().manual_seed(1))
+    shrunk = list(model.blocks[1].f[2].parameters())
+    others = [p for p in model.parameters() if all(p is not s for s in shrunk)]
+    optimizer = torch.optim.SGD([{"params": others, "l1": 0.0}, {"params": shrunk, "l1": 5.0}], lr=0.02)
+    elastic = sg.ElasticNet(optimizer, vectors=True)
+    with sg.watch(model, graph, optimizer, budget=None) as ledger:
+        for _ in range(60):
+            optimizer.zero_grad()
+            (model(x) - target).square().mean().backward()
+            optimizer.step()
+    assert not any(p.any() for p in shrunk)  # exact zeros, though the loss would have them otherwise
+    assert any(p.grad is not None and p.grad.any() for p in shrunk)
+    assert 0 < elastic.sparsity() < 1
+    whole = model(x)
+    with remedy("prune-blocks", idle=0.0).plan(graph, ledger.measurements()).apply(model) as applied:
+        assert [e.where for e in applied.plan.edits] == ["blocks.1"]
+        assert torch.equal(model(x), whole)
+        assert applied.verify(x).ok

@@ -26,6 +26,9 @@ MOST = 1024  # threads that may be asked for: the OpenMP runtime ends a process 
 WARM_UP = 2  # the first steps of a trial are not timed: buffers and the optimizer's state are made in them
 # How many steps are timed with each number of threads; after ENOUGH seconds the least will do.
 LEAST_ROUNDS, MOST_ROUNDS, ENOUGH = 3, 10, 1.0
+# Steps longer than LONG cost so much to time that CLEAR_ROUNDS will do where they all agree: the slowest with one
+# number is faster, by the factor CLEAR, than the fastest with the other.
+LONG, CLEAR, CLEAR_ROUNDS = 0.05, 1.5, 2
 GAIN = 0.9  # the number in use gives way to one whose steps take less than this share of its time
 LOST = 4.0  # a number whose step takes this many times as long as the other's has lost at once
 STARTING = 0.2  # seconds that the first step with a number may take beyond that, as threads are started in it
@@ -90,7 +93,7 @@ class Threads:
             self._counts = (1, limit)
         # What is being timed: steps of each number, whose turn it is, and how many are thrown away first.
         self._timed: dict[int, list[float]] | None = {n: [] for n in self._counts} if self._counts else None
-        self._throw = dict.fromkeys(self._counts, 1)
+        self._throw = {n: int(n != self.chosen) for n in self._counts}  # the one in use is warm by then
         self._first, self._met = True, False
 
     @property
@@ -185,8 +188,15 @@ class Threads:
             return
         rounds = min(len(times) for times in self._timed.values())
         spent = sum(sum(times) for times in self._timed.values())
-        if rounds >= MOST_ROUNDS or (rounds >= LEAST_ROUNDS and spent >= ENOUGH):
+        clear = rounds >= CLEAR_ROUNDS and self._clear()
+        if rounds >= MOST_ROUNDS or (rounds >= LEAST_ROUNDS and spent >= ENOUGH) or clear:
             self._decide()
+
+    def _clear(self) -> bool:
+        assert self._timed is not None
+        one, other = self._timed.values()
+        fast, slow = (one, other) if max(one) < max(other) else (other, one)
+        return min(slow) > LONG and min(slow) > CLEAR * max(fast)
 
     def _decide(self) -> None:
         assert self._timed is not None

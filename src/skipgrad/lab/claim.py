@@ -206,6 +206,24 @@ class Claim:
             scale,
         )
 
+    def measured(
+        self, by_seed: Mapping[int, Values], model: str, *, quick: bool = False, seconds: float = 0.0
+    ) -> Verdict:
+        """What the experiment showed on a user's model. It is not judged: the criterion compares the claim's nets."""
+        figures = tuple(Figure(seed, None, dict(values)) for seed, values in sorted(by_seed.items()))
+        assert self.on_model_sentence is not None
+        return Verdict(
+            self.id,
+            "measured",
+            self.on_model_sentence(figures),
+            "none: figures of one net",
+            f"{model}, its weights drawn anew and trained a little",
+            figures,
+            quick,
+            seconds,
+            model=model,
+        )
+
 
 def state_of(figures: Sequence[Figure]) -> VerdictState:
     """The verdict, seed by seed: see `Verdict.state`."""

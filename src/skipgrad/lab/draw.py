@@ -8,6 +8,7 @@ from html import escape
 from statistics import median
 
 from skipgrad.core.units import number
+from skipgrad.lab.contour import contour_svg
 from skipgrad.lab.picture import Picture, Point
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 300, 64, 44, 16
@@ -17,6 +18,8 @@ DASHES = ("", "6 4", "2 3", "9 3 2 3")
 
 def svg(picture: Picture, title: str) -> str:
     """The picture; points that are not finite are left out, and said so in its description."""
+    if picture.kind == "contour":
+        return contour_svg(picture, title)
     shown = [p for p in picture.points if math.isfinite(p.y) and (p.y > 0 or not picture.log_y)]
     if not shown:
         return ""
@@ -47,7 +50,9 @@ def svg(picture: Picture, title: str) -> str:
 
 
 def legend(picture: Picture) -> list[tuple[str, str]]:
-    """(mark, words) for each thing in the picture, for a list below it."""
+    """(mark, words) for each thing in the picture, for a list below it; a contour says all of itself."""
+    if picture.kind == "contour":
+        return []
     names = list(dict.fromkeys(p.series for p in picture.points))
     if picture.kind == "dots":
         return [(str(i + 1), n) for i, n in enumerate(names)]

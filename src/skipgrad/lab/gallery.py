@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from skipgrad.core.files import write_text
 from skipgrad.core.units import number, seconds
 from skipgrad.lab.claim import Claim, Verdict
+from skipgrad.lab.contour import surface_data
 from skipgrad.lab.draw import legend, svg
+from skipgrad.lab.picture import Picture, drawn_only
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.store import Store
+from skipgrad.lab.store import Result, Store
 
 DOING = "writing the gallery"
 
@@ -30,23 +33,44 @@ def write_gallery(store: Store, folder: str | Path) -> Path:
     folder = Path(folder)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "seconds": seconds}
-    environment.globals["style"] = Markup(_text("style.css"))
+    environment.globals |= {"style": Markup(_text("style.css")), "surface_script": Markup(_text("surface.js"))}
     known = [(c, store.verdict(c)) for _, c in CLAIMS.items()]
     page = environment.from_string(_text("claim.html"))
     for claim, verdict in known:
-        drawing, keys = _drawing(claim, verdict)
         results = [] if verdict is None else list(store.read(claim, quick=verdict.quick).values())
-        text = page.render(claim=claim, verdict=verdict, picture=drawing, legend=keys, results=results)
-        write_text(folder / f"{claim.id.lower()}.html", text, doing=DOING)
+        _write(folder / f"{claim.id.lower()}.html", page, claim, verdict, results)
+    own = [(c, v, _own_page(c, k)) for c, _ in known for k, v in enumerate(store.on_models(c), start=1)]
+    for claim, verdict, name in own:
+        results = list(store.read(claim, quick=verdict.quick, model=verdict.model).values())
+        _write(folder / name, page, claim, verdict, results)
     topics = list(dict.fromkeys(c.topic for c, _ in known))
-    index = environment.from_string(_text("index.html")).render(known=known, topics=topics, version=store.version)
-    return write_text(folder / "index.html", index, doing=DOING)
+    index = environment.from_string(_text("index.html"))
+    text = index.render(known=known, own=own, topics=topics, version=store.version)
+    return write_text(folder / "index.html", text, doing=DOING)
 
 
-def _drawing(claim: Claim, verdict: Verdict | None) -> tuple[Markup, list[tuple[Markup, str]]]:
-    if verdict is None:
-        return Markup(""), []
-    picture = claim.picture(verdict.figures)
+def _own_page(claim: Claim, number_: int) -> str:
+    return f"{claim.id.lower()}-own-{number_}.html"
+
+
+def _write(path: Path, page: Template, claim: Claim, verdict: Verdict | None, results: Sequence[Result]) -> None:
+    shape = None if verdict is None else claim.picture(verdict.figures)
+    drawing, keys = (Markup(""), []) if shape is None else _drawing(claim, shape)
+    names = [] if verdict is None else list(verdict.figures[0].values)
+    text = page.render(
+        claim=claim,
+        verdict=verdict,
+        picture=drawing,
+        kind="" if shape is None else shape.kind,
+        legend=keys,
+        surface=Markup(surface_data(shape)) if shape is not None and shape.kind == "contour" and drawing else "",
+        names=[n for n in names if shape is None or not drawn_only(shape, n)],
+        results=results,
+    )
+    write_text(path, text, doing=DOING)
+
+
+def _drawing(claim: Claim, picture: Picture) -> tuple[Markup, list[tuple[Markup, str]]]:
     return Markup(svg(picture, claim.title)), [(Markup(mark), words) for mark, words in legend(picture)]
 
 

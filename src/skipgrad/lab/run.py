@@ -12,7 +12,7 @@ import torch
 from skipgrad import __version__
 from skipgrad.core.errors import BadInput
 from skipgrad.instrument.threads import Threads
-from skipgrad.lab.claim import SCALES, Claim, Figure, Progress, Scale, Setting, Tell, Values, Verdict
+from skipgrad.lab.claim import SCALES, Claim, Progress, Scale, Setting, Tell, Values, Verdict
 from skipgrad.lab.registry import CLAIMS
 from skipgrad.lab.store import Result, Store, machine
 from skipgrad.models import fit
@@ -143,20 +143,7 @@ def run_claim(
     seconds = sum(done[seed].seconds for seed in chosen)
     if subject is None:
         return claim.verdict(by_seed, quick=quick, scale=scale, seconds=seconds)
-    return on_model_verdict(claim, by_seed, name, seconds, quick=quick)
-
-
-def on_model_verdict(
-    claim: Claim, by_seed: Mapping[int, Values], model: str, seconds: float, *, quick: bool = False
-) -> Verdict:
-    """What an experiment measured on a user's model. It is not judged: the criterion compares the claim's nets."""
-    figures = tuple(Figure(seed, None, values) for seed, values in sorted(by_seed.items()))
-    assert claim.on_model_sentence is not None
-    sentence = claim.on_model_sentence(figures)
-    setting = f"{model}, its weights drawn anew and trained a little"
-    return Verdict(
-        claim.id, "measured", sentence, "none: figures of one net", setting, figures, quick, seconds, model=model
-    )
+    return claim.measured(by_seed, name, quick=quick, seconds=seconds)
 
 
 def askable() -> list[str]:

@@ -85,6 +85,25 @@ class Store:
                 return claim.verdict({s: r.values for s, r in found.items()}, quick=quick, seconds=seconds)
         return None
 
+    def on_models(self, claim: Claim) -> list[Verdict]:
+        """What the claim's experiment measured on models of the user's own, each once: in full where that is there."""
+        if claim.on_model is None:
+            return []
+        found: dict[tuple[str, bool], dict[int, Result]] = {}
+        for r in self._all(claim.id):
+            if r.model and (r.protocol, r.version) == (claim.protocol, self.version):
+                found.setdefault((r.model, r.quick), {})[r.seed] = r
+        return [
+            claim.measured(
+                {s: r.values for s, r in seeds.items()},
+                model,
+                quick=quick,
+                seconds=sum(r.seconds for r in seeds.values()),
+            )
+            for (model, quick), seeds in sorted(found.items())
+            if not (quick and (model, False) in found)
+        ]
+
     def others(self, claim: Claim) -> list[Result]:
         """Results of the claim that another version or protocol made."""
         return [r for r in self._all(claim.id) if (r.protocol, r.version) != (claim.protocol, self.version)]

@@ -47,8 +47,8 @@ class ModelSource:
         extra: whatever its library needs to remember.
         least: smallest side of an image that makes sense, where the layers' strides do not show it.
         as_segmentation: the same model with a head for masks, where its library has one and this is another.
-        keywords: under which names the forward takes images (``"image"``) and token ids (``"text"``); what is not
-            named there is its first positional argument.
+        keywords: under which names the forward takes images (``"image"``) and token ids (``"text"``), what is not
+            named there being its first positional argument; and a noise level (``"level"``), if it takes one.
         for_vocabulary: what else has to be set for a vocabulary of this size, ``(source, size)`` → arguments.
     """
 
@@ -66,7 +66,7 @@ class ModelSource:
     extra: Any = None
     least: int = 1
     as_segmentation: Callable[[], ModelSource] | None = None
-    keywords: Mapping[Literal["image", "text"], str] = field(default_factory=dict)
+    keywords: Mapping[Literal["image", "text", "level"], str] = field(default_factory=dict)
     for_vocabulary: Callable[[ModelSource, int], dict[str, Any]] | None = None
 
     def build(self) -> nn.Module:

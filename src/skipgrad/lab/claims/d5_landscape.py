@@ -15,21 +15,22 @@ from skipgrad.core.units import number
 from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
 from skipgrad.lab.claims.d1_degradation import EPOCHS, QUICK_EPOCHS, WIDTH, recipe, workload_of
-from skipgrad.lab.picture import lines
+from skipgrad.lab.picture import contours
 from skipgrad.lab.registry import CLAIMS
 from skipgrad.lab.trained import error, samples, trained
 from skipgrad.models import Workload
-from skipgrad.probes.landscape import extreme_eigenvalues, filter_normalised, landscape
+from skipgrad.probes.landscape import Landscape, extreme_eigenvalues, filter_normalised, landscape
 from skipgrad.probes.landscape.grid import at
 
 NETS = {"resnet56": "with skips", "plain56": "without"}
 IMAGES = 96
-SLICE, LINE, STEPS = (-0.5, -0.25, 0.0, 0.25, 0.5), 21, 16
+SLICE, PLANE, QUICK_PLANE, STEPS = (-0.5, -0.25, 0.0, 0.25, 0.5), 17, 7, 16
 RATIO = 3.0
 
 
 def one_seed(setting: Setting) -> Values:
-    """Along one filter-normalised direction: the loss, and the Hessian's most negative over its largest eigenvalue."""
+    """On a filter-normalised plane the loss, and along a line in it the Hessian's most negative over its largest
+    eigenvalue."""
     values: Values = {}
     epochs = QUICK_EPOCHS if setting.quick else EPOCHS
     for net, name in NETS.items():
@@ -38,12 +39,11 @@ def one_seed(setting: Setting) -> Values:
         model, _ = trained(workload, recipe(workload, setting.seed, epochs), setting)
         x, y = samples(workload, IMAGES)
         values[f"error {name} %"] = error(model, x, y)
-        direction = filter_normalised(model, 1000 + setting.seed)
-        setting.say(f"a line of the loss, {net}")
-        found = landscape(
-            model, lambda run, x=x, y=y: F.cross_entropy(run(x), y), direction, xs=np.linspace(-1, 1, LINE)
-        )
-        values |= {f"loss {name} at={a:g}": float(v) for a, v in zip(found.xs, found.losses[0], strict=True)}
+        direction, other = (filter_normalised(model, far + setting.seed) for far in (1000, 2000))
+        setting.say(f"a plane of the loss, {net}")
+        axis = np.linspace(-1, 1, QUICK_PLANE if setting.quick else PLANE)
+        found = landscape(model, lambda run, x=x, y=y: F.cross_entropy(run(x), y), direction, other, xs=axis, at_once=1)
+        values |= on_plane(f"loss {name}", found)
         ratios = []
         for far in SLICE:
             setting.say(f"curvature of {net} at {far:g}")
@@ -58,6 +58,15 @@ def one_seed(setting: Setting) -> Values:
         values["median |λmin/λmax| with skips"], 1e-12
     )
     return values
+
+
+def on_plane(name: str, found: Landscape) -> Values:
+    """The losses of a grid as figures, as `contours` reads them."""
+    return {
+        f"{name} over x={a:g} y={b:g}": float(v)
+        for b, row in zip(found.ys, found.losses, strict=True)
+        for a, v in zip(found.xs, row, strict=True)
+    }
 
 
 def judge(values: Values) -> bool:
@@ -77,17 +86,19 @@ def sentence(figures: Sequence[Figure]) -> str:
 
 
 def on_model(workload: Workload, setting: Setting) -> Values:
-    """A user's net after a short training: a line of its loss, and its curvature in the middle."""
+    """A user's net after a short training: its loss on a plane, and its curvature in the middle."""
     setting.say("training")
     model, _ = trained(workload, Recipe(60 if setting.quick else 300, workload.batch_size, seed=setting.seed), setting)
     batch = next(workload.batches(setting.seed + 1))
-    direction = filter_normalised(model, 1000 + setting.seed)
-    setting.say("a line of the loss")
+    first, second = (filter_normalised(model, far + setting.seed) for far in (1000, 2000))
+    setting.say("a plane of the loss")
     found = landscape(
         model,
         lambda run: workload.loss(run(*batch.args, **batch.kwargs), batch),
-        direction,
-        xs=np.linspace(-1, 1, LINE),
+        first,
+        second,
+        xs=np.linspace(-1, 1, QUICK_PLANE if setting.quick else PLANE),
+        tell=lambda done, total: setting.say(f"a plane of the loss, row {done} of {total}"),
     )
     setting.say("curvature")
 
@@ -100,8 +111,7 @@ def on_model(workload: Workload, setting: Setting) -> Values:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         ends = extreme_eigenvalues(model, loss, steps=STEPS)
-    line = {f"loss with skips at={a:g}": float(v) for a, v in zip(found.xs, found.losses[0], strict=True)}
-    return line | {"λmin": ends.low, "λmax": ends.high, "residual": ends.residual}
+    return on_plane("loss", found) | {"λmin": ends.low, "λmax": ends.high, "residual": ends.residual}
 
 
 def on_model_sentence(figures: Sequence[Figure]) -> str:
@@ -122,16 +132,17 @@ CLAIM = Claim(
     refutes="a slice without skips that is as convex",
     setting=f"56 layers of width {WIDTH} with batch norm on digits, {EPOCHS} epochs as in D1; Hessian on {IMAGES} "
     "images at "
-    f"{len(SLICE)} points of a filter-normalised line, Lanczos, evaluation mode",
+    f"{len(SLICE)} points of a filter-normalised line, Lanczos, evaluation mode; the loss on a plane of "
+    f"{PLANE} × {PLANE} points",
     one_seed=one_seed,
     judge=judge,
     sentence=sentence,
-    picture=lambda figures: lines(
+    picture=lambda figures: contours(
         figures,
-        ["loss with skips at=", "loss without at="],
-        "steps along a filter-normalised direction",
+        [f"loss {name} over " for name in NETS.values()] + ["loss over "],
+        "steps along one filter-normalised direction",
+        "along another",
         "loss",
-        log_y=True,
     ),
     effect="ratio of the medians",
     caution="The plain net does not train (D1), so the slices are around nets of very different error, here as in "
@@ -141,5 +152,6 @@ CLAIM = Claim(
     trains=True,
     on_model=on_model,
     on_model_sentence=on_model_sentence,
+    protocol=2,
 )
 CLAIMS.register(CLAIM.id, CLAIM, rank=105)

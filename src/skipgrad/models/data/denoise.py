@@ -58,7 +58,9 @@ def _noised(ref: str, data: DataSource) -> DataSource:
     channels, *size = data.shape
     about = f"{data.about}; with noise of {STEPS:,} levels in them, and the level as one more channel"
     test = None if data.test is None else _noised(ref, data.test)
-    made = DataSource(ref, "custom", data.size, gather, (channels + 1, *size), None, about, notes=data.notes)
+    made = DataSource(
+        ref, "custom", data.size, gather, (channels + 1, *size), None, about, notes=data.notes, levels=STEPS
+    )
     return replace(made, test=test)
 
 

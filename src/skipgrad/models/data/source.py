@@ -31,6 +31,7 @@ class DataSource:
         notes: sentences for the fit (what had to be done to the data).
         resize: sets the size images are decoded to, for images that have no common size.
         foreign: whether code of somebody else's makes the samples, which may draw random numbers from anywhere.
+        levels: of how many noise levels the last channel of an input is one, as t / levels; 0 where it is none.
         test: samples the data's makers keep for evaluation; None where they have not.
     """
 
@@ -46,6 +47,7 @@ class DataSource:
     resize: Callable[[int], DataSource] | None = None
     test: DataSource | None = None
     foreign: bool = False
+    levels: int = 0
 
 
 def from_tensors(

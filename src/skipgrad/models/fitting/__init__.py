@@ -6,6 +6,7 @@ from typing import Any
 
 from skipgrad.core import DataError
 from skipgrad.models.data import resolve_data
+from skipgrad.models.fitting.denoising import fit_denoising
 from skipgrad.models.fitting.detection import fit_detection
 from skipgrad.models.fitting.images import check_batch, fit_images
 from skipgrad.models.fitting.own import fit_own
@@ -33,6 +34,8 @@ def fit(model_ref: str, model_args: dict[str, Any] | None, data_ref: str, *, bat
     source = resolve_model(model_ref, model_args)
     data = resolve_data(data_ref)
     check_batch(batch_size, data)
+    if data.levels and "level" in source.keywords:
+        return fit_denoising(source, data, batch_size)
     if source.untrainable and data.task != "custom":
         raise DataError(
             f"fitting the data {data_ref!r} to the model {model_ref!r}",

@@ -13,8 +13,9 @@ from skipgrad.models.libraries.registry import LIBRARIES, Library
 from skipgrad.models.source import Inputs, ModelSource, ids, image, roles_of, signature_of
 
 _UNTRAINABLE = (
-    "a diffusion model learns to remove noise it is told the time of, for which there is no built-in data; "
-    "give your own: --data file.py:callable returning samples of a dict of its inputs and a target"
+    "a diffusion model learns to remove noise it is told the time of; give --data denoise:digits (or denoise: before "
+    "other images) to one that takes a sample and a time alone, as UNet2DModel does, to others your own: --data "
+    "file.py:callable returning samples of a dict of their inputs and a target"
 )
 
 
@@ -31,7 +32,9 @@ def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
         raise UnknownName(
             f"resolving the model {ref!r}", received=f"diffusers has no model class {name!r}", todo=nearest(name, known)
         )
-    roles, defaults = roles_of(cls, "channels")
+    roles, defaults = roles_of(cls, "channels", "classes")
+    needs = [n for n, p in inspect.signature(cls.forward).parameters.items() if p.default is p.empty and n != "self"]
+    timed = needs == ["sample", "timestep"]
     return ModelSource(
         ref=ref,
         args=args,
@@ -45,6 +48,7 @@ def resolve(ref: str, name: str, args: dict[str, Any]) -> ModelSource:
         user_args=frozenset(args),
         kind=name,
         extra=cls,
+        keywords={"image": "sample", "level": "timestep"} if timed else {},
     )
 
 
