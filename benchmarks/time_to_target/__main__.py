@@ -1,7 +1,7 @@
 """Races cures on workloads, each from where it stopped: ``python benchmarks/time_to_target --out runs``.
 
 A workload is a folder; a finished trial is never repeated, and what a race said is kept there. ``--untuned`` races
-self-tune at three typed rates, too. At the end, and with ``--goals`` at once, the goals of the race are held against
+auto at three typed rates, too. At the end, and with ``--goals`` at once, the goals of the race are held against
 what is kept: reached, missed or not run. Run it from the root of the repository.
 """
 

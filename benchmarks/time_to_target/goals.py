@@ -11,8 +11,8 @@ from typing import Any
 from time_to_target.workloads import RACES, Race
 
 TUNED, UNTUNED = "result.json", "untuned.json"
-# Who is prescribed without a search: there is no contestant yet that does what the diagnosis says.
-PRESCRIBED = "self-tune"
+# Who is prescribed without a search.
+PRESCRIBED = "auto"
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -71,6 +71,15 @@ def _faster(bound: float, *, as_good: bool = False) -> Callable[[Mapping[str, An
     return shows
 
 
+def _close(result: Mapping[str, Any]) -> bool | None:
+    """Whether the prescribed one is within 20 % of the fastest, the baseline among them."""
+    one = next((c for c in _ran(result) if c["name"] == PRESCRIBED), None)
+    if one is None or result["target"]["loss"] is None:
+        return None
+    best = min([1.0, *(c["time_ratio"] for c in _ran(result) if c["time_ratio"] is not None)])
+    return one["time_ratio"] is not None and one["time_ratio"] <= 1.2 * best
+
+
 GOALS = (
     Goal(
         f"untuned: {PRESCRIBED} at a tenth, once and ten times the typed rate within 1.3 × the tuned baseline's time",
@@ -87,6 +96,7 @@ GOALS = (
         lambda race: race.deep and not race.sick,
         _faster(0.7, as_good=True),
     ),
+    Goal(f"tuned: {PRESCRIBED} within 20 % of the fastest, the baseline among them", 2 / 3, lambda race: True, _close),
 )
 
 
@@ -101,7 +111,7 @@ def table(results: Mapping[str, Results]) -> list[str]:
 
     The bound must lie beyond the whole interval, not beyond the median alone.
     """
-    lines = ["\ngoals (the upper end of the 95 % interval counts)"]
+    lines = ["\ngoals (the upper end of the 95 % interval counts; in the last the medians do)"]
     for goal in GOALS:
         asked = [name for name, race in RACES.items() if goal.of(race)]
         known = {n: goal.shows(results[goal.file][n]) for n in asked if n in results[goal.file]}
@@ -120,5 +130,4 @@ def table(results: Mapping[str, Results]) -> list[str]:
         none = [n for n, v in known.items() if v is None]
         more += f", no target or refused on {', '.join(none)}" if none else ""
         lines.append(f"  {state:<13} {goal.says}: {len(yes)} ({want} wanted{more}) {', '.join(yes)}".rstrip())
-    lines.append("  not run       auto within 20 % of the best contestant: there is no contestant auto yet")
     return lines

@@ -30,7 +30,7 @@ class Race:
     data: str
     recipe: Recipe
     model_args: dict[str, Any] = field(default_factory=dict)
-    remedies: tuple[str, ...] = ("zero-init", "self-tune", "agc")
+    remedies: tuple[str, ...] = ("zero-init", "auto", "agc")
     tune_at_depth: int | None = None
     sick: bool = False
     deep: bool = False
@@ -77,7 +77,7 @@ RACES = {
             "skipgrad:plain20",
             "digits",
             IMAGES,
-            remedies=("add-skips", "agc"),
+            remedies=("add-skips", "auto", "agc"),
             sick=True,
             larger="skipgrad:plain56 --data cifar10:DIR",
         ),
@@ -86,7 +86,7 @@ RACES = {
             "skipgrad:unet",
             "shapes",
             Recipe(steps=80, batch_size=8, optimizer="adamw", lr=1e-3),
-            remedies=("scalelong", "agc"),
+            remedies=("scalelong", "auto", "agc"),
             larger="diffusers:UNet2DModel --data shapes",
         ),
         Race(
@@ -125,7 +125,7 @@ RACES = {
             "denoise:digits",
             Recipe(steps=80, batch_size=32, optimizer="adamw", lr=3e-3),
             {"in_channels": 2, "num_classes": 1},
-            remedies=("scalelong", "agc"),
+            remedies=("scalelong", "auto", "agc"),
             larger="diffusers:UNet2DModel --data denoise:cifar10:DIR",
         ),
         Race(
@@ -133,7 +133,7 @@ RACES = {
             "skipgrad:densenet22",
             "digits",
             IMAGES,
-            remedies=("agc",),
+            remedies=("auto", "agc"),
             larger="torchvision:densenet121 --data cifar10:DIR",
         ),
         Race(

@@ -21,8 +21,8 @@ def goals(monkeypatch: pytest.MonkeyPatch) -> Any:
 def result(*, high: float | None, total: float = 50.0, later: float = 1.0) -> dict[str, Any]:
     """A race whose one cure has this upper end, total cost and loss at equal time; the baseline's are 100 and 1."""
     one = {
-        "name": "self-tune", "state": "helped", "interval": [0.1, high], "total_seconds": total, "failures": 0,
-        "runs": 5, "loss_at_equal_time": later, "baseline_final_loss": 1.0,
+        "name": "auto", "time_ratio": high, "state": "helped", "interval": [0.1, high], "total_seconds": total,
+        "failures": 0, "runs": 5, "loss_at_equal_time": later, "baseline_final_loss": 1.0,
     }  # fmt: skip
     refused = {"name": "add-skips", "state": "refused"}
     return {"target": {"loss": 0.5}, "baseline": {"total_seconds": 100.0}, "contestants": [one, refused]}
@@ -38,11 +38,14 @@ def test_nothing_stored_is_not_run(goals: Any):
 
 def test_reached_missed_and_missed_so_far(goals: Any):
     every = dict.fromkeys(goals.RACES, result(high=0.4, total=20.0))
-    assert states(goals, every, dict.fromkeys(goals.RACES, result(high=1.2))) == ["reached"] * 4 + ["not run"]
+    assert states(goals, every, dict.fromkeys(goals.RACES, result(high=1.2))) == ["reached"] * 5
     slow = dict.fromkeys(goals.RACES, result(high=0.9, total=26.0))
-    assert states(goals, slow, dict.fromkeys(goals.RACES, result(high=1.4))) == ["missed"] * 4 + ["not run"]
+    assert states(goals, slow, dict.fromkeys(goals.RACES, result(high=1.4))) == ["missed"] * 4 + ["reached"]
+    fast = result(high=1.1)
+    fast["contestants"].append(fast["contestants"][0] | {"name": "agc", "time_ratio": 0.9})
+    assert states(goals, dict.fromkeys(goals.RACES, fast), {})[4] == "missed"
     never = dict.fromkeys(goals.RACES, result(high=None))
-    assert states(goals, never, never)[:4] == ["missed"] * 4
+    assert states(goals, never, never) == ["missed"] * 5
     # Faster to the target and worse afterwards is no gain on a healthy net.
     worse = dict.fromkeys(goals.RACES, result(high=0.4, later=1.2))
     assert states(goals, worse, {})[2:4] == ["reached", "missed"]

@@ -57,6 +57,7 @@ def test_what_is_registered_most_promising_first_retrofits_last():
         "scalelong",
         "hyper-connections",
         "prune-blocks",
+        "auto",
     ]
     assert sg.remedy("zero-init") is REMEDIES.get("zero-init")
 

@@ -16,8 +16,7 @@ from skipgrad.check.options import CheckOptions, CheckResult
 from skipgrad.check.paths import WHAT, path_row
 from skipgrad.core import Cure, Finding, LossPoint, MeasureError, RemedyRefused, SkipGraph, Trial
 from skipgrad.core.rank import nearest
-from skipgrad.core.run import SEVERITIES
-from skipgrad.diagnosis import diagnose
+from skipgrad.diagnosis import diagnose, prescriptions
 from skipgrad.instrument.threads import Threads
 from skipgrad.ledger import Ledger, Recording
 from skipgrad.models import Workload, fit
@@ -220,12 +219,7 @@ def _prescribed(findings: Sequence[Finding], named: Sequence[str]) -> list[str]:
     """The remedies named, else those the findings prescribe, the gravest finding's first."""
     if named:
         return list(dict.fromkeys(named))
-    found = [f for f in findings if f.state == "found"]
-    found.sort(key=lambda f: -SEVERITIES.index(f.severity))  # stable: by code within a severity
-    # The first choice of every finding before the second choice of any.
-    depth = max((len(f.remedies) for f in found), default=0)
-    ordered = [f.remedies[k] for k in range(depth) for f in found if k < len(f.remedies)]
-    return [n for n in dict.fromkeys(ordered) if n in REMEDIES]
+    return [n for n in prescriptions(findings) if n in REMEDIES]
 
 
 def _refusal(name: str, graph: SkipGraph, ledger: Ledger) -> Cure | None:

@@ -58,7 +58,11 @@ def prepare_with(
         def measure(model: nn.Module) -> Measurements:
             return measure_once(model, skips, workload, device=device)
 
-        return cure.treat(model, skips, measure=measure)
+        def again(model: nn.Module) -> SkipGraph:
+            return find_skips(model, workload, device=device)
+
+        more: dict[str, Any] = {"again": again} if getattr(cure, "in_parts", False) else {}
+        return cure.treat(model, skips, measure=measure, **more)
 
     return prepare
 

@@ -204,6 +204,7 @@ class Remedy(ABC):
         kind: ``"model"``: edits the model; ``"gradient"``: edits parameters' gradients before each step.
         by_default: whether it races when nobody names the contestants.
         knobs: options of its constructor that are worth tuning, each with the values a search tries.
+        in_parts: its `treat` takes ``again``, too: a function that finds the skips of the edited model.
     """
 
     name: ClassVar[str]
@@ -211,6 +212,7 @@ class Remedy(ABC):
     kind: ClassVar[RemedyKind]
     by_default: ClassVar[bool] = True
     knobs: ClassVar[Mapping[str, Knob]] = MappingProxyType({})
+    in_parts: ClassVar[bool] = False
 
     @abstractmethod
     def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:
