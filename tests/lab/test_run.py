@@ -10,7 +10,7 @@ import pytest
 
 from skipgrad import __version__
 from skipgrad.core import BadInput, OutputError, UnknownName
-from skipgrad.lab import CLAIMS, Processes, Store, Subject, run_claim
+from skipgrad.lab import CLAIMS, Processes, Store, Subject, run_claim, run_together
 from skipgrad.lab.claim import Claim, Effect, Figure, Setting, Values
 from skipgrad.lab.picture import dots
 
@@ -120,6 +120,21 @@ def test_seeds_side_by_side_give_what_seeds_in_turn_give(tmp_path: Path) -> None
     together = run_claim("D18", seeds=[0, 1])
     for a, b in zip(apart.figures, together.figures, strict=True):
         assert a.values == pytest.approx(b.values, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_several_claims_side_by_side_are_kept_and_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, told = Store(tmp_path, __version__), []
+    run_claim("D18", seeds=[0], store=store)
+    run_together(["D18", "a1"], Processes(2), store, seeds=[0, 1], tell=lambda p: told.append((p.done, p.total)))
+    assert told == [(2, 4), (3, 4), (4, 4)]
+    monkeypatch.setattr("skipgrad.lab.run.work", lambda job: pytest.fail(f"{job} is run again"))
+    for name in ("D18", "A1"):
+        assert run_claim(name, seeds=[0, 1], store=store).state == "reproduced"
+    with pytest.raises(UnknownName):
+        run_together(["D18", "D99"], Processes(2), store)
 
 
 @pytest.mark.slow

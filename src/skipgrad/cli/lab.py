@@ -57,7 +57,7 @@ def lab(
     # Deferred: torch takes a second, and `skipgrad --help` has half of one. See README.md here.
     from skipgrad import __version__
     from skipgrad.instrument.threads import Threads as Chooser
-    from skipgrad.lab import CLAIMS, Store, Subject, run_claim, spread_of, write_gallery
+    from skipgrad.lab import CLAIMS, Store, Subject, run_claim, run_together, spread_of, write_gallery
 
     console = answer_console()
     store = Store(out, __version__)
@@ -87,6 +87,18 @@ def lab(
             others = store.others(c)
             if others:
                 say(f"{c.id}: {len(others)} results of another version are kept in {out} and not counted")
+        if spread is not None:
+            run_together(
+                [c.id for c in claims],
+                spread,
+                store,
+                quick=quick,
+                seeds=None if seeds is None else range(seeds),
+                tell=lambda p: show("claims", p.done, p.total, p.doing),
+                scale=scale,
+                subject=subject,
+            )
+        for c in claims:
             verdicts.append(
                 run_claim(
                     c.id,
@@ -97,7 +109,6 @@ def lab(
                     store=store,
                     scale=scale,
                     subject=subject,
-                    spread=spread,
                 )
             )
     if gallery is not None:

@@ -3,7 +3,7 @@
 from skipgrad.lab.claim import Claim, Figure, Progress, Setting, Verdict
 from skipgrad.lab.gallery import write_gallery
 from skipgrad.lab.registry import CLAIMS
-from skipgrad.lab.run import Subject, run_claim
+from skipgrad.lab.run import Subject, run_claim, run_together
 from skipgrad.lab.store import Store
 from skipgrad.probes.table import GradientRow, GradientTable, Residual, gradient_table
 from skipgrad.race.spread import Processes, Ray, spread_of
@@ -24,6 +24,7 @@ __all__ = [
     "Verdict",
     "gradient_table",
     "run_claim",
+    "run_together",
     "spread_of",
     "write_gallery",
 ]

@@ -94,33 +94,14 @@ def run_claim(
         BadInput: for no seeds, one named twice, or a claim that cannot be asked of a model of one's own.
         OutputError: a result cannot be kept (the disk is full); those kept before stay.
     """
-    claim = CLAIMS.get(id.upper())
-    doing = f"running the claim {claim.id}"
-    chosen = tuple(claim.seeds if seeds is None else seeds)
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise BadInput(doing, where="seeds", received=repr(chosen), todo="give each seed once")
-    if scale not in SCALES:
-        raise BadInput(doing, where="scale", received=repr(scale), todo=f"give one of {', '.join(SCALES)}")
-    if scale == "gpu" and not torch.cuda.is_available():
-        raise BadInput(
-            doing, where="scale", received="gpu, and torch sees no CUDA device here", todo="leave --scale at two-cores"
-        )
-    if subject is not None and claim.on_model is None:
-        raise BadInput(
-            f"{doing} on {subject.name}",
-            received=f"a claim about nets of its own: {claim.not_on_model or claim.setting}",
-            todo=f"run it without --model, or one of {', '.join(askable())} on yours",
-        )
+    claim, chosen = _asked(id, seeds, scale, subject)
     tell = tell or (lambda _progress: None)
     name = "" if subject is None else subject.name
     known = {} if store is None else store.read(claim, quick=quick, scale=scale, model=name)
     done: dict[int, Result] = {seed: known[seed] for seed in chosen if seed in known}
 
     def keep(seed: int, values: Values, seconds: float) -> None:
-        here = machine(torch.__version__)
-        done[seed] = Result(
-            claim.id, seed, values, seconds, quick, scale, claim.protocol, name, __version__, here
-        )  # fmt: skip
+        done[seed] = _result(claim, seed, values, seconds, quick, scale, name)
         if store is not None:
             store.write(done[seed])
 
@@ -144,6 +125,75 @@ def run_claim(
     if subject is None:
         return claim.verdict(by_seed, quick=quick, scale=scale, seconds=seconds)
     return claim.measured(by_seed, name, quick=quick, seconds=seconds)
+
+
+def run_together(
+    ids: Sequence[str],
+    spread: Spread,
+    store: Store,
+    *,
+    quick: bool = False,
+    seeds: Sequence[int] | None = None,
+    tell: Tell | None = None,
+    scale: Scale = "two-cores",
+    subject: Subject | None = None,
+) -> None:
+    """Runs what the store does not have of several claims, all their seeds side by side, and keeps each as it ends.
+
+    `run_claim` then finds them there. With a claim at a time workers would idle at the end of each.
+
+    Args:
+        ids: of the claims.
+        spread: where they run.
+        store: where they are kept.
+        quick, seeds, tell, scale, subject: as in `run_claim`; progress counts the seeds of all claims.
+
+    Raises:
+        UnknownName, BadInput, OutputError: as `run_claim`.
+    """
+    name = "" if subject is None else subject.name
+    jobs: dict[tuple[str, int], Job] = {}
+    total = 0
+    for id in ids:
+        claim, chosen = _asked(id, seeds, scale, subject)
+        known = store.read(claim, quick=quick, scale=scale, model=name)
+        total += len(chosen)
+        jobs |= {(claim.id, s): Job(claim.id, Setting(s, quick, scale), subject) for s in chosen if s not in known}
+    done = total - len(jobs)
+    for (id, seed), (values, seconds) in spread.run(work, jobs):
+        store.write(_result(CLAIMS.get(id), seed, values, seconds, quick, scale, name))
+        done += 1
+        if tell is not None:
+            tell(Progress("lab", done, total, f"{id}, seed {seed} is done"))
+
+
+def _asked(
+    id: str, seeds: Sequence[int] | None, scale: Scale, subject: Subject | None
+) -> tuple[Claim, tuple[int, ...]]:
+    """The claim and its seeds, when it can be asked so."""
+    claim = CLAIMS.get(id.upper())
+    doing = f"running the claim {claim.id}"
+    chosen = tuple(claim.seeds if seeds is None else seeds)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise BadInput(doing, where="seeds", received=repr(chosen), todo="give each seed once")
+    if scale not in SCALES:
+        raise BadInput(doing, where="scale", received=repr(scale), todo=f"give one of {', '.join(SCALES)}")
+    if scale == "gpu" and not torch.cuda.is_available():
+        raise BadInput(
+            doing, where="scale", received="gpu, and torch sees no CUDA device here", todo="leave --scale at two-cores"
+        )
+    if subject is not None and claim.on_model is None:
+        raise BadInput(
+            f"{doing} on {subject.name}",
+            received=f"a claim about nets of its own: {claim.not_on_model or claim.setting}",
+            todo=f"run it without --model, or one of {', '.join(askable())} on yours",
+        )
+    return claim, chosen
+
+
+def _result(claim: Claim, seed: int, values: Values, seconds: float, quick: bool, scale: Scale, model: str) -> Result:
+    here = machine(torch.__version__)
+    return Result(claim.id, seed, values, seconds, quick, scale, claim.protocol, model, __version__, here)
 
 
 def askable() -> list[str]:
