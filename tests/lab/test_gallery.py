@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from browser import assert_clean, show
@@ -54,6 +55,10 @@ def test_every_claim_has_a_card_and_a_page(site: Path) -> None:
     assert index.count('data-verdict="not run"') == len(list(CLAIMS)) - 2
     assert 'data-verdict="reproduced"' in index
     assert "my.py:net on my.py:data &lt;3&gt;" in index
+    for name in ("d5-loss-with-skips", "d5-loss-without", "d5-own-1-loss"):
+        assert np.load(site / f"{name}.npz")["losses"].shape == (5, 5)
+        assert "DIMENSIONS 5 5 1" in (site / f"{name}.vtk").read_text("utf-8")
+        assert f'href="{name}.vtk"' in (site / f"{name.split('-loss')[0]}.html").read_text("utf-8")
     own = (site / "d5-own-1.html").read_text("utf-8")
     assert "no verdict is given here" in own
     assert "holds" not in own

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipgrad.core import BadInput
+from skipgrad.core import BadInput, OutputError
 from skipgrad.probes.landscape import extreme_eigenvalues, filter_normalised, landscape
 from skipgrad.probes.landscape.grid import at
 
@@ -63,6 +63,10 @@ def test_the_grid_is_the_loss_at_each_point_and_the_net_is_as_it_was(tmp_path: P
     assert len(text.split("LOOKUP_TABLE default\n")[1].split()) == 6
     with pytest.raises(BadInput, match="npz"):
         found.save(tmp_path / "grid.png")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for ending in ("npz", "vtk"):
+        with pytest.raises(OutputError, match="grid"):
+            found.save(tmp_path / "file" / f"grid.{ending}")
 
 
 def test_it_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,11 +13,12 @@ from markupsafe import Markup
 from skipgrad.core.files import write_text
 from skipgrad.core.units import number, seconds
 from skipgrad.lab.claim import Claim, Verdict
-from skipgrad.lab.contour import surface_data
+from skipgrad.lab.contour import heights, surface_data
 from skipgrad.lab.draw import legend, svg
 from skipgrad.lab.picture import Picture, drawn_only
 from skipgrad.lab.registry import CLAIMS
 from skipgrad.lab.store import Result, Store
+from skipgrad.probes.landscape import Landscape
 
 DOING = "writing the gallery"
 
@@ -63,11 +65,22 @@ def _write(path: Path, page: Template, claim: Claim, verdict: Verdict | None, re
         picture=drawing,
         kind="" if shape is None else shape.kind,
         legend=keys,
+        files=[] if shape is None or shape.kind != "contour" else _heights_as_files(path, shape),
         surface=Markup(surface_data(shape)) if shape is not None and shape.kind == "contour" and drawing else "",
         names=[n for n in names if shape is None or not drawn_only(shape, n)],
         results=results,
     )
     write_text(path, text, doing=DOING)
+
+
+def _heights_as_files(page: Path, picture: Picture) -> list[str]:
+    """The maps of a contour beside its page, for numpy and for ParaView; their names."""
+    names = []
+    for m in heights(picture):
+        stem = f"{page.stem}-{re.sub('[^a-z0-9]+', '-', m.name.lower())}"
+        for ending in (".npz", ".vtk"):
+            names.append(Landscape(m.xs, m.ys, m.z).save(page.with_name(stem + ending)).name)
+    return names
 
 
 def _drawing(claim: Claim, picture: Picture) -> tuple[Markup, list[tuple[Markup, str]]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from skipgrad.core.errors import BadInput
-from skipgrad.core.files import write_text
+from skipgrad.core.files import unwritable, write_text
 from skipgrad.instrument.state import kept
 from skipgrad.probes.landscape.directions import Direction, moved
 
@@ -57,8 +57,11 @@ class Landscape:
         """
         path = Path(path)
         if path.suffix == ".npz":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, xs=self.xs, ys=self.ys, losses=self.losses)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(path, xs=self.xs, ys=self.ys, losses=self.losses)
+            except OSError as error:
+                raise unwritable(path, error, doing="saving a landscape") from error
             return path
         if path.suffix != ".vtk":
             raise BadInput(
