@@ -107,3 +107,20 @@ def test_the_criterion_is_not_idle(name: str, figure: str, worse: float) -> None
     claim: Claim = CLAIMS.get(name)
     assert claim.judge(dict(HOLDS[name])) is True
     assert claim.judge({**HOLDS[name], figure: worse}) is False
+
+
+def test_a_run_that_broke_off_is_not_steady() -> None:
+    from skipgrad.core import LossPoint, Recipe
+    from skipgrad.lab.claims.c3_scalelong import ARMS, PLAIN, SCALED, compared
+    from skipgrad.train.results import TrialResult
+
+    def run(losses: list[float]) -> TrialResult:
+        trial = Recipe(40).trial(0)
+        return TrialResult(trial, tuple(LossPoint(0, i, loss, float(i)) for i, loss in enumerate(losses)))
+
+    good = run([1.0 / (1 + i) for i in range(40)])
+    best = dict.fromkeys(ARMS, good) | {SCALED: run([1.0, math.inf])}
+    values = compared("net", best, {arm: [0.0 if arm == SCALED else 0.2] for arm in ARMS}, 40)
+    assert values[f"net, {SCALED}: spread, ratio"] == values[f"net, {SCALED}: steps to the target"] == math.inf
+    assert values[f"net, {PLAIN}: spread, ratio"] == pytest.approx(1.0)
+    assert values["net, learned: steps, ratio"] == 1.0

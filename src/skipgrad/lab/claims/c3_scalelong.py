@@ -122,7 +122,9 @@ def compared(net: str, best: Mapping[str, TrialResult], spreads: Mapping[str, li
         reached = first_at(result, target)
         values[f"{net}, {arm}: loss at the end"] = final_loss(result)
         values[f"{net}, {arm}: steps to the target"] = math.inf if reached is None else reached + 1.0
-        ratios = [mine / plain for mine, plain in zip(spreads[arm], spreads[PLAIN], strict=True)]
+        # A run that broke off at once has no spread: nothing is steady about it.
+        pairs = zip(spreads[arm], spreads[PLAIN], strict=True)
+        ratios = [mine / plain if mine > 0 and plain > 0 else math.inf for mine, plain in pairs]
         values[f"{net}, {arm}: gradient's spread"] = math.fsum(spreads[arm]) / len(spreads[arm])
         values[f"{net}, {arm}: spread, ratio"] = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
         values[f"{net}, {arm}: steps, ratio"] = (
