@@ -45,23 +45,28 @@ weight_decay=0.1)`. Other packages add forms by the entry point `skipgrad.forms`
 MEASURED = """
 ## Measured
 
-One thread of a processor shared with others; median of 15 interleaved rounds against the first named, quartiles in
+One thread of a quiet machine; median of 15 interleaved rounds against the first named, quartiles in
 brackets. All of it, with what the noise was, is in `benchmarks/results/2026-11-29-step.txt` and
 `benchmarks/results/2026-11-29-memory.txt`; `benchmarks/step.py` and `memory.py` repeat it.
 
 | what | against | a step takes |
 |---|---|---|
-| stochastic depth, `survival_prob=0.7`, 12 feed-forward blocks | timm's DropPath at .3 | 0.76 × (0.71 – 0.78) |
-| hyper-connections, n = 4 | plain residual | 1.14 × (0.94 – 1.35) |
-| mHC, n = 4 | plain residual | 1.39 × (1.23 – 1.66) |
-| mHC, n = 4, dynamic | plain residual | 3.09 × (2.60 – 3.56) |
-| reversible, 10 blocks of convolutions | the same, plain backward | 1.64 × (1.35 – 1.68) |
-| DenseNet-BC-100, `memory_efficient` | the same, plainly | 1.12 × (1.08 – 1.18) |
-| torchvision's DenseNet of that shape, `memory_efficient` | ours, plainly | 1.22 × (1.14 – 1.36) |
+| ResNet-56 | timm's blocks | 1.02 × (0.98 – 1.06) |
+| ResNet-50 | torchvision's | 1.00 × (0.97 – 1.05) |
+| Pre-LN transformer, 12 layers | x-transformers | 0.92 × (0.89 – 1.01) |
+| stochastic depth, `survival_prob=0.7`, 12 feed-forward blocks | timm's DropPath at .3 | 0.73 × (0.70 – 0.78) |
+| hyper-connections, n = 4 | plain residual | 1.19 × (1.16 – 1.24) |
+| mHC, n = 4 | plain residual | 1.42 × (1.37 – 1.50) |
+| mHC, n = 4, dynamic | plain residual | 2.97 × (2.91 – 3.12) |
+| reversible, 10 blocks of convolutions | the same, plain backward | 1.48 × (1.33 – 1.57) |
+| DenseNet-BC-100, `memory_efficient` | the same, plainly | 1.11 × (1.07 – 1.19) |
+| torchvision's DenseNet of that shape, `memory_efficient` | ours, plainly | 1.24 × (1.17 – 1.28) |
 
-A goal of 1.5 × for reversible blocks is not shown to be met, nor one of 1.1 × for the dense block. What the forward
-keeps for the backward: of 100 reversible blocks as much as of 10 (1.0 MiB, where the plain backward keeps 20 and 200);
-of DenseNet-BC from depth 40 to 190 it grows with the depth to the power 1.02, plainly 1.63.
+The noise (the first variant against itself) is some 3 %: the nets are as fast as their peers within it. A goal of 1.5 ×
+for reversible blocks is met by the median and not by its whole interval, one of 1.1 × for the dense block is neither
+met nor missed. What the forward keeps for the backward: of 100 reversible blocks as much as of 10 (1.0 MiB, where the
+plain backward keeps 20 and 200); of DenseNet-BC from depth 40 to 190 it grows with the depth to the power 1.02,
+plainly 1.63.
 """
 
 

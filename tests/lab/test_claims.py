@@ -115,7 +115,7 @@ def test_a_run_that_broke_off_is_not_steady() -> None:
     from skipgrad.train.results import TrialResult
 
     def run(losses: list[float]) -> TrialResult:
-        trial = Recipe(40).trial(0)
+        trial = Recipe(40, lr=0.1).trial(0)
         return TrialResult(trial, tuple(LossPoint(0, i, loss, float(i)) for i, loss in enumerate(losses)))
 
     good = run([1.0 / (1 + i) for i in range(40)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipgrad.core import BadInput, OutputError
+from skipgrad.core import BadInput, MeasureError, OutputError
 from skipgrad.probes.landscape import extreme_eigenvalues, filter_normalised, landscape
 from skipgrad.probes.landscape.grid import at
 
@@ -55,6 +57,10 @@ def test_the_grid_is_the_loss_at_each_point_and_the_net_is_as_it_was(tmp_path: P
                 assert found.losses[i, j] == pytest.approx(truth, rel=1e-10)
                 with at(model, ((a, one), (b, two))):
                     assert float(F.cross_entropy(model(x), y)) == pytest.approx(truth, rel=1e-10)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    line = landscape(model, lambda run: F.cross_entropy(run(x), y), one, xs=(-0.5, 0.0, 1.0))
+    assert line.losses.shape == (1, 3)
+    np.testing.assert_allclose(line.losses[0], found.losses[0], rtol=1e-10)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     held = np.load(found.save(tmp_path / "grid.npz"))
     assert np.array_equal(held["losses"], found.losses)
@@ -124,6 +130,16 @@ def test_rows_side_by_side_are_the_rows_one_after_another(tmp_path: Path) -> Non
     assert told == [(n, 7) for n in range(1, 8)]
     np.testing.assert_allclose(grid(workers=2, at_once=7), side, rtol=1e-10)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    here, kept = os.getpid(), tmp_path / "kept.json"
+
+    def dies(run) -> Tensor:  # type: ignore[no-untyped-def]
+        if os.getpid() != here:
+            os._exit(9)
+        return F.cross_entropy(run(x), y)
+
+    with pytest.raises(MeasureError, match="worker that died"):
+        landscape(model, dies, one, two, xs=axis, workers=2, resume=kept)
+    assert len(json.loads(kept.read_text("utf-8"))["rows"]) == 1
     with pytest.raises(BadInput, match="not on the CPU"):
         landscape(nn.Linear(2, 2, device="meta"), lambda run: run(x), one, two, workers=2)
 

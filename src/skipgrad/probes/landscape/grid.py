@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from skipgrad.core.errors import BadInput
+from skipgrad.core.errors import BadInput, MeasureError
 from skipgrad.core.files import unwritable, write_text
 from skipgrad.instrument.state import kept
 from skipgrad.probes.landscape.directions import Direction, moved
@@ -26,9 +27,12 @@ from skipgrad.probes.landscape.directions import Direction, moved
 DOING = "measuring a loss landscape"
 LINE = tuple(np.linspace(-1, 1, 25))
 SAME = 1e-5  # relative: losses of points evaluated at once may differ from those of single ones by rounding alone
-SIZES, SLOWER = (9, 25), 1.2  # how many points are tried at once; a try so much slower than single points is the last
+# How many points are tried at once; what is worth it, as a share of the time; a try so much slower than single points
+# is the last one.
+SIZES, GAIN, SLOWER = (9, 25), 0.85, 1.2
 ROOM = 256 * 2**20  # bytes that the weights of points evaluated at once may take
 
+_torch: Any = torch  # its foreach functions have no public name
 Loss = Callable[[Callable[..., Any]], Tensor]
 
 
@@ -113,6 +117,7 @@ def landscape(
     Raises:
         BadInput: a kept file of another grid; fewer than one point at once or worker; several workers for a net on a
             GPU, or where processes cannot be forked.
+        MeasureError: a worker died.
     """
     for what, value in (("at_once", at_once), ("workers", workers)):
         if value is not None and value < 1:
@@ -122,7 +127,7 @@ def landscape(
     ups = [0.0] if second is None else [float(y) for y in (xs if ys is None else ys)]
     names = [float(x) for x in xs]
     rows = _kept_rows(resume, names, ups)
-    weights = {name: p.detach() for name, p in model.named_parameters()}
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     def keep(row: list[float]) -> None:
         rows.append(row)
@@ -168,6 +173,12 @@ def _forked(workers: int, task: Callable[[float], list[float]]) -> Iterator[Proc
                 workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
             ) as pool:
                 yield pool
+    except BrokenProcessPool as error:
+        raise MeasureError(
+            DOING,
+            received="a worker that died, as where memory runs out",
+            todo="give fewer workers; with resume=FILE the rows that are finished are not lost",
+        ) from error
     finally:
         _TASK.pop()
 
@@ -181,9 +192,15 @@ def _row(
     model: nn.Module, loss: Loss, centre: Direction, first: Direction, xs: Sequence[float], at_once: int
 ) -> list[float]:
     """The losses of one row."""
-    if at_once == 1:
-        return [float(loss(_runner(model, moved(centre, ((x, first),))))) for x in xs]
     row: list[float] = []
+    if at_once == 1:
+        with _written(model, centre) as weights:
+            for x in xs:
+                _torch._foreach_copy_(weights, list(centre.values()))
+                along = [(w, first[n]) for n, w in zip(centre, weights, strict=True) if n in first]
+                _torch._foreach_add_([w for w, _ in along], [d for _, d in along], alpha=x)
+                row.append(float(loss(model)))
+        return row
     for begin in range(0, len(xs), at_once):
         steps = torch.tensor(xs[begin : begin + at_once], dtype=torch.float64)
         points = {
@@ -195,6 +212,18 @@ def _row(
         found = vmap(lambda point: loss(_runner(model, point)), randomness="same")(points)
         row += [float(v) for v in found]
     return row
+
+
+@contextmanager
+def _written(model: nn.Module, centre: Direction) -> Iterator[list[Tensor]]:
+    """The net's own weights, to write into: faster than calling it with others. They are put back, to the bit."""
+    own = dict(model.named_parameters())
+    weights = [own[name].detach() for name in centre]
+    before = [w.clone() for w in weights]
+    try:
+        yield weights
+    finally:
+        _torch._foreach_copy_(weights, before)
 
 
 def _tried(
@@ -217,7 +246,7 @@ def _tried(
             break
         if not np.allclose(found, row, rtol=SAME, atol=SAME, equal_nan=True):
             break
-        if took < least:
+        if took < GAIN * least:
             best, least = many, took
         elif took > SLOWER * single:
             break
