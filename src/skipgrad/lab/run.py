@@ -146,7 +146,11 @@ def run_together(
         ids: of the claims.
         spread: where they run.
         store: where they are kept.
-        quick, seeds, tell, scale, subject: as in `run_claim`; progress counts the seeds of all claims.
+        quick: as in `run_claim`.
+        seeds: as in `run_claim`.
+        tell: called with a `Progress` that counts the seeds of all claims.
+        scale: as in `run_claim`.
+        subject: as in `run_claim`.
 
     Raises:
         UnknownName, BadInput, OutputError: as `run_claim`.
