@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from machine import machine, versions
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skipgrad.instrument.cpus import allowed_cpus
 from skipgrad.instrument.seeding import seed_all
@@ -257,7 +258,8 @@ def eigenvalues(rounds: int, _workers: int) -> Iterator[str]:
         case = Case(name)
 
         def theirs(case: Case = case) -> float:
-            found = hessian(case.model, lambda out, _y: case.loss_of(out), data=(case.x, case.y), cuda=False)
+            with sdpa_kernel(SDPBackend.MATH):  # it fails with the fused ones, which have no second derivative
+                found = hessian(case.model, lambda out, _y: case.loss_of(out), data=(case.x, case.y), cuda=False)
             value = found.eigenvalues(maxIter=1000, tol=1e-6, top_n=1)[0][0]
             case.model.zero_grad()
             return float(value)
@@ -281,11 +283,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=allowed_cpus(), help="of ours, beside one; peers have none")
+    parser.add_argument("--parts", nargs="+", choices=["grids", "eigenvalues"], default=["grids", "eigenvalues"])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     lines = ["python benchmarks/landscape.py " + " ".join(sys.argv[1:]), machine(), versions("torch", "skipgrad")]
     print("\n".join(lines))
-    for part in (grids, eigenvalues):
+    for part in (p for p in (grids, eigenvalues) if p.__name__ in given.parts):
         for line in part(given.rounds, given.workers):
             print(line, flush=True)
             lines.append(line)

@@ -191,6 +191,32 @@ def test_the_ends_of_the_spectrum_are_those_of_the_whole_hessian() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_attention_has_a_second_derivative_here_and_what_has_none_is_named() -> None:
+    torch.manual_seed(0)
+    x, attention = torch.randn(2, 5, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def loss() -> Tensor:
+        return F.scaled_dot_product_attention(*(attention(x, x, x)[0],) * 3, is_causal=True).square().mean()
+
+    found = extreme_eigenvalues(attention, loss, steps=8)
+    assert found.low < found.high
+
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):  # type: ignore[no-untyped-def]
+            ctx.save_for_backward(y)
+            return y.square()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, grad):  # type: ignore[no-untyped-def]
+            return 2 * grad * ctx.saved_tensors[0]
+
+    layer = nn.Linear(3, 2)
+    with pytest.raises(MeasureError, match="second derivative"):
+        extreme_eigenvalues(layer, lambda: Once.apply(layer(torch.ones(4, 3))).sum())  # type: ignore[union-attr]
+
+
 def test_a_loss_without_a_gradient_is_refused() -> None:
     model, x, y = made()
     with pytest.raises(BadInput, match="without a gradient"), torch.no_grad():

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from skipgrad.core.errors import BadInput
+from skipgrad.core.errors import BadInput, MeasureError
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ def extreme_eigenvalues(
 
     Raises:
         BadInput: a loss without a gradient.
+        MeasureError: an op of the net has no second derivative.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    value = loss()
+    with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
+        value = loss()
     if not value.requires_grad:
         raise BadInput("computing a Hessian", received="a loss without a gradient", todo="run it with gradients on")
     grads = torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True)
@@ -55,7 +58,14 @@ def extreme_eigenvalues(
     weights, flat = [p for p, _ in used], torch.cat([g.flatten() for _, g in used])
 
     def product(v: Tensor) -> Tensor:
-        parts = torch.autograd.grad(flat, weights, v, retain_graph=True, allow_unused=True)
+        try:
+            parts = torch.autograd.grad(flat, weights, v, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            raise MeasureError(
+                "computing a Hessian",
+                received=f"an op without a second derivative: {error}",
+                todo="run the net with another implementation of that op",
+            ) from error
         return torch.cat(
             [(torch.zeros_like(p) if h is None else h).flatten() for p, h in zip(weights, parts, strict=True)]
         )
