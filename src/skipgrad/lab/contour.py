@@ -67,7 +67,7 @@ def contour_svg(picture: Picture, title: str) -> str:
     if not maps:
         return ""
     lines = levels(maps)
-    wide = LEFT + len(maps) * (SIDE + BETWEEN) + BAR + 40
+    wide = LEFT + len(maps) * (SIDE + BETWEEN) + BAR + 56
     high = TOP + SIDE + BELOW
     lost = sum(int(np.isnan(m.z).sum()) for m in maps)
     told = f"{title}: {picture.z} over {picture.x} and {picture.y}" + (

@@ -13,7 +13,7 @@ from torch import nn
 from skipgrad.core import Recipe
 from skipgrad.core.units import number
 from skipgrad.instrument.seeding import kept_random, seed_all
-from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle
+from skipgrad.lab.claim import Claim, Figure, Setting, Values, middle, over
 from skipgrad.lab.claims.d1_degradation import EPOCHS, QUICK_EPOCHS, WIDTH, recipe, workload_of
 from skipgrad.lab.picture import contours
 from skipgrad.lab.registry import CLAIMS
@@ -77,11 +77,12 @@ def judge(values: Values) -> bool:
 def sentence(figures: Sequence[Figure]) -> str:
     """The medians."""
     at_ = {n: number(middle(figures, n)) for n in figures[0].values}
+    ratios = [number(f(over(figures, "ratio of the medians"))) for f in (min, max)]
     return (
         "Along a slice through the trained nets |λmin/λmax| of the Hessian is "
         f"{at_['median |λmin/λmax| with skips']} with "
         f"skips and {at_['median |λmin/λmax| without']} without (medians; error {at_['error with skips %']} % and "
-        f"{at_['error without %']} %)."
+        f"{at_['error without %']} %), {ratios[0]} to {ratios[1]} times as much over the seeds."
     )
 
 
