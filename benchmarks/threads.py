@@ -1,8 +1,8 @@
 """Whether `--threads auto` is as fast as the best fixed number of threads, quiet and beside a busy process.
 
 Each job trains a net in a process of its own, as `skipgrad check` does: `auto` first takes the steps it throws away,
-and those count. A job has the steps of a small command: a quarter of `skipgrad check --steps 100` and its cures. Jobs
-are interleaved. A job that is too slow is stopped after ``--limit`` seconds, and its time told
+and those count. A job trains for half a minute; a command trains for longer, and throws them away once. Jobs are
+interleaved. A job that is too slow is stopped after ``--limit`` seconds, and its time told
 for all steps by those it took. The busy processes are started and ended here.
 
     OMP_NUM_THREADS= python benchmarks/threads.py --rounds 5 --out benchmarks/results/DATE-threads.txt
