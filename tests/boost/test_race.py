@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def test_the_validation_loss_is_raced_where_something_is_held_out(tmp_path: Path
 
 
 def _entries(folder: Path) -> list[dict]:
-    with sqlite3.connect(folder / STUDY) as file:
+    with closing(sqlite3.connect(folder / STUDY)) as file:
         rows = file.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'entry'").fetchall()
     return [json.loads(row[0]) for row in rows]
 
@@ -260,7 +261,7 @@ def test_bad_options(name: str, value: object):
 
 def _finished(study: Path) -> int:
     try:
-        with sqlite3.connect(study, timeout=5) as file:
+        with closing(sqlite3.connect(study, timeout=5)) as file:
             return file.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
     except sqlite3.OperationalError:
         return 0

@@ -41,7 +41,7 @@ class Kept:
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         need_optuna()
         import optuna
-        from sqlalchemy import URL
+        from sqlalchemy import URL, NullPool
         from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -49,7 +49,9 @@ class Kept:
         self._optuna = optuna
         url = URL.create("sqlite", database=str(self.path)).render_as_string()
         try:
-            self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+            # No pool: a connection an operation, so that none is left open where the study is refused below.
+            engine = {"connect_args": {"timeout": 60}, "poolclass": NullPool}
+            self._storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
             about = self._study(_ABOUT)
             known = dict(about.user_attrs)
         except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:

@@ -1,18 +1,18 @@
-import json
 import signal
 
 import pytest
-from safetensors import safe_open
 
 from skipgrad.store import read_run
+from skipgrad.train.saving.checkpoint import Checkpoints
 from train.job.killing import assert_same, command, finish, kill_after_checkpoint, kill_at, moments
 
 FULL = ("--epochs", "2", "--batch-size", "48", "--accumulate", "3", "--ema", "0.9", "--augment", "flip")
 
 
 def step_of(out):
-    with safe_open(out / "checkpoint.safetensors", "pt") as file:
-        return json.loads(file.metadata()["about"])["step"]
+    saved = Checkpoints(out).read()  # a kill between two names leaves the previous one alone
+    assert saved is not None
+    return saved.about["step"]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,18 @@ def test_one_killed_before_its_first_checkpoint_begins_anew(tmp_path):
     words = ("--steps", "4", "--batch-size", "32")
     assert finish(command(whole, *words)).returncode == 0
     assert kill_at(command(torn, *words), 1.0) == -signal.SIGKILL
+    assert finish(command(torn, *words)).returncode == 0
+    assert_same(whole, torn)
+
+
+def test_one_killed_between_the_two_names_of_a_checkpoint_goes_on_from_the_one_that_is_there(tmp_path):
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    words = ("--epochs", "2", "--batch-size", "48")
+    assert finish(command(whole, *words)).returncode == 0
+    assert kill_after_checkpoint(command(torn, *words), torn) == -signal.SIGKILL
+    if (torn / "checkpoint.safetensors").exists():
+        (torn / "checkpoint.safetensors").replace(torn / "checkpoint.previous.safetensors")
+    assert step_of(torn) < read_run(whole / "run.sqlite").meta["steps"]
     assert finish(command(torn, *words)).returncode == 0
     assert_same(whole, torn)
 
