@@ -38,6 +38,8 @@ class Race:
 
 
 DEPTH = "benchmarks/time_to_target/depth.py"
+IN_ROWS = ("zero-init", "auto", "grow", "agc")  # for nets with blocks in a row
+UNRATED = ("zero-init", "auto", "grow", "prodigy", "agc")
 SEQUENCES = Recipe(steps=120, batch_size=32, optimizer="adamw", lr=3e-3)
 TEXT = Recipe(steps=80, batch_size=8, optimizer="adamw", lr=1e-3)
 IMAGES = Recipe(steps=80, batch_size=32, optimizer="sgd", lr=0.05)
@@ -51,6 +53,7 @@ RACES = {
             "text",
             TEXT,
             sick=True,
+            remedies=UNRATED,
             larger="skipgrad:postln24 --data text --batch-size 64",
         ),
         Race(
@@ -60,9 +63,17 @@ RACES = {
             TEXT,
             tune_at_depth=3,
             deep=True,
+            remedies=UNRATED,
             larger="skipgrad:preln48 --data text --batch-size 64 --tune-at-depth 3",
         ),
-        Race("resnet", "skipgrad:resnet20", "digits", IMAGES, larger="torchvision:resnet50 --data cifar10:DIR"),
+        Race(
+            "resnet",
+            "skipgrad:resnet20",
+            "digits",
+            IMAGES,
+            remedies=UNRATED,
+            larger="torchvision:resnet50 --data cifar10:DIR",
+        ),
         Race(
             "resnet-no-norm",
             "skipgrad:resnet20",
@@ -70,6 +81,7 @@ RACES = {
             IMAGES,
             {"norm": "none"},
             sick=True,
+            remedies=UNRATED,
             larger="skipgrad:resnet110 --data cifar10:DIR --model-arg norm=none",
         ),
         Race(
@@ -96,6 +108,7 @@ RACES = {
             replace(IMAGES, steps=60),
             tune_at_depth=20,
             deep=True,
+            remedies=IN_ROWS,
             larger="skipgrad:resnet110 --data cifar10:DIR --tune-at-depth 20",
         ),
         Race(
@@ -107,6 +120,7 @@ RACES = {
             tune_at_depth=20,
             sick=True,
             deep=True,
+            remedies=IN_ROWS,
             larger="skipgrad:resnet110 --data cifar10:DIR --model-arg norm=none --tune-at-depth 20",
         ),
         Race(
@@ -117,6 +131,7 @@ RACES = {
             tune_at_depth=3,
             sick=True,
             deep=True,
+            remedies=IN_ROWS,
             larger="skipgrad:postln24 --data text --batch-size 64 --tune-at-depth 3",
         ),
         Race(
@@ -143,6 +158,7 @@ RACES = {
             SEQUENCES,
             tune_at_depth=8,
             deep=True,
+            remedies=IN_ROWS,
             larger="the same with --model-arg num_blocks=64 --model-arg width=64",
         ),
         Race(
@@ -152,6 +168,7 @@ RACES = {
             SEQUENCES,
             tune_at_depth=8,
             deep=True,
+            remedies=IN_ROWS,
             larger="the same with --model-arg num_blocks=64 --model-arg width=64",
         ),
         Race(
@@ -168,6 +185,7 @@ RACES = {
             TEXT,
             {"n_layer": 6, "n_embd": 64, "n_head": 4},
             tune_at_depth=2,
+            remedies=IN_ROWS,
             larger="transformers:gpt2 --data text:FILE --batch-size 32 --tune-at-depth 3",
         ),
     )

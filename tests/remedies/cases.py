@@ -135,6 +135,11 @@ def idle(depth: int = 4, seed: int = 0) -> tuple[Residual, torch.Tensor, SkipGra
     return model, x, graph
 
 
+def nine(seed: int = 0) -> tuple[Residual, torch.Tensor, SkipGraph]:
+    """Of nine blocks, eight of which can be left out."""
+    return residual(9, seed)
+
+
 def plain(seed: int = 0) -> tuple[Plain, torch.Tensor, SkipGraph]:
     torch.manual_seed(seed)
     model, x = Plain(), torch.randn(4, 3, 8, 8)

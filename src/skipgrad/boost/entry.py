@@ -92,6 +92,7 @@ class Entry:
             "lines": self.result.lines,
             "refused": self.refused,
             "machine": self.machine,
+            "whole_from": self.result.whole_from,
             "held": None if self.held is None else [_row(p) for p in self.held],
         }
 
@@ -108,7 +109,7 @@ class Entry:
         held = attrs.get("held")
         if held is not None:
             held = tuple(LossPoint(number, i, math.nan if loss is None else loss, at) for i, loss, at in held)
-        result = TrialResult(trial, losses, attrs["lines"])
+        result = TrialResult(trial, losses, attrs["lines"], attrs.get("whole_from", 0))
         return cls(plan, result, attrs["refused"], attrs.get("machine", ""), held)
 
 

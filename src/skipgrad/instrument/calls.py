@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from skipgrad.instrument.tensors import is_counted
 
@@ -26,6 +27,11 @@ class Address(NamedTuple):
 
     name: str
     number: int
+
+
+def followed() -> bool:
+    """Whether somebody follows the calls of this forward, as `find` and `watch` do; a default device does not."""
+    return any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
 
 
 def function_name(function: Any) -> str:

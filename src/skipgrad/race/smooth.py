@@ -35,10 +35,13 @@ def best_smoothed(result: TrialResult) -> tuple[int, float]:
 
 
 def first_at(result: TrialResult, target: float) -> int | None:
-    """Index in `losses` of the first step whose smoothed loss is at most ``target``."""
-    for i, value in enumerate(smoothed(result)):
-        if value <= target:
-            return i + window(result.trial.steps) - 1
+    """Index in `losses` of the first step whose smoothed loss is at most ``target``.
+
+    A net that is grown while it trains is not there before it is whole.
+    """
+    for i, value in enumerate(smoothed(result), window(result.trial.steps) - 1):
+        if value <= target and result.losses[i].step >= result.whole_from:
+            return i
     return None
 
 

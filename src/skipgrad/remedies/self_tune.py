@@ -173,7 +173,7 @@ class SelfTuned(Zeroed):
         return self._rising or self._step % self._every == 0
 
     def _looked(self, found: dict[str, float], _rate: float) -> None:
-        self._steer(_everywhere(sum(found.values())))
+        self._steer(everywhere(sum(found.values())))
 
     def _before(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         self._held = [float(g["lr"]) for g in optimizer.param_groups]
@@ -219,7 +219,7 @@ class SelfTuned(Zeroed):
         return Verification(self.plan.remedy, (*super()._verify(evidence).checks, last))
 
 
-def _everywhere(change: float) -> float:
+def everywhere(change: float) -> float:
     """The mean over the processes of a job, so that all steer alike."""
     dist = torch.distributed
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:

@@ -47,6 +47,8 @@ def advance(
             window = [_next(batches, number, session.workload) for _ in range(recipe.accumulate)]
             with threads.step(number, fixed=recipe.compile) if threads is not None else nullcontext():
                 loss = take_step(session, number, window)
+            if session.steered and loss - loss == 0:
+                session.treatment.loss(loss)
         point = LossPoint(trial, number, loss, clock.seconds())
         with clock.paused():
             yield point

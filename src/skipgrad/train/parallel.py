@@ -109,7 +109,9 @@ class Several(Group):
     def wrap(self, model: nn.Module) -> nn.Module:
         """In DistributedDataParallel; or with its weights cut up, block by block where it has blocks in a row."""
         if self.strategy == "ddp":
-            return nn.parallel.DistributedDataParallel(model)
+            # A remedy may leave blocks out: their weights get no gradient then.
+            out = any(hasattr(module, "skipgrad_gate") for module in model.modules())
+            return nn.parallel.DistributedDataParallel(model, find_unused_parameters=out)
         from torch.distributed.fsdp import fully_shard  # a second that a single process need not pay
 
         for module in model.modules():

@@ -35,7 +35,11 @@ class WorkloadLike(Protocol):
 
 
 class Treatment(Protocol):
-    """A remedy that has been applied to a model. It may have `lines`, Python to paste that does the same."""
+    """A remedy that has been applied to a model. It may have `lines`, Python to paste that does the same.
+
+    One that goes by the loss has ``lasts(steps)`` and ``loss(value)``; one that leaves blocks out at first has `whole`;
+    one that brings its own optimizer makes it by ``optimizer(parameters, weight_decay)``.
+    """
 
     def attach(self, optimizer: torch.optim.Optimizer, /) -> Any: ...
     def undo(self) -> Any: ...

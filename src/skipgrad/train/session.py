@@ -77,6 +77,10 @@ class Session:
             self.checkpointing = checkpointed(self.model, graph, *example.args, **inputs)
         self.model = self.group.wrap(self.model)
         self.model.train()
+        own = getattr(self.treatment, "optimizer", None)
+        if own is not None:
+            self.optimizer: torch.optim.Optimizer = own(self.model.parameters(), recipe.weight_decay)
+            return
         self.optimizer = make_optimizer(
             cast(OptimizerName, recipe.optimizer),
             self.model.parameters(),
@@ -92,6 +96,8 @@ class Session:
         recipe = self.recipe
         if self.treatment is not None:
             self.treatment.attach(self.optimizer)
+            if self.steered:
+                self.treatment.lasts(recipe.steps)
         seed_all(recipe.seed + AFTER_PREPARE + RANK * self.group.rank)
         more = {"milestones": recipe.milestones, "gamma": recipe.gamma, "decay": recipe.decay}
         self.rates = Rates(self.optimizer, recipe.steps, recipe.warmup, recipe.schedule, **more)
@@ -101,6 +107,11 @@ class Session:
         self.elastic = ElasticNet(self.optimizer, recipe.l1, recipe.l2) if recipe.l1 or recipe.l2 else None
         dropping = recipe.drop_schedule != "constant"
         self.drops = DropRates(self.model, recipe.steps, recipe.drop_schedule) if dropping else None
+
+    @property
+    def steered(self) -> bool:
+        """Whether the treatment goes by the loss, which it is then told after each step."""
+        return hasattr(self.treatment, "lasts")
 
     @property
     def evaluated(self) -> nn.Module:

@@ -91,9 +91,12 @@ def train_trial(
             told(session.scaler)  # a ledger divides the scale out of its figures
         stack.enter_context(observation if observation is not None else nullcontext())
         losses: list[LossPoint] = []
-        state = "done"
+        state, whole_from = "done", 0
+        whole = getattr(treatment, "whole", True)
         for point in advance(session, batches, clock, trial=trial.id, threads=threads):
             losses.append(point)
+            if not whole:
+                whole, whole_from = getattr(treatment, "whole", True), point.step + 1
             if on_step is not None:
                 on_step(point)
             stopped = stop is not None and stop(point)
@@ -103,4 +106,4 @@ def train_trial(
             if stopped and point.step + 1 < settings.steps:
                 state = "interrupted"
                 break
-    return TrialResult(replace(trial, state=state), tuple(losses), getattr(treatment, "lines", ""))
+    return TrialResult(replace(trial, state=state), tuple(losses), getattr(treatment, "lines", ""), whole_from)

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
 
 from skipgrad.blocks.forms._merging import where
 from skipgrad.blocks.forms._recompute import Reversed
 from skipgrad.blocks.forms.registry import FEATURES, FORMS, FormEntry, Seen, linears
 from skipgrad.core import BadInput
+from skipgrad.instrument.calls import followed
 
 
 class Reversible(nn.Module):
@@ -113,7 +112,7 @@ def run_blocks(blocks: list[Reversible], x: Tensor) -> Tensor:
 def _saving(blocks: list[Reversible], x: Tensor) -> Tensor:
     # A weight used in two blocks is one input of the function.
     params = list({id(p): p for b in blocks for p in b.parameters() if p.requires_grad}.values())
-    if _watched() or not (params or x.requires_grad):
+    if followed() or not (params or x.requires_grad):
         return _plainly(blocks, x)
     y1, y2 = Reversed.apply(blocks, *halves(blocks[0], x), *params)  # type: ignore[misc]
     return torch.cat([y1, y2], blocks[0].dim)
@@ -124,11 +123,6 @@ def _plainly(blocks: list[Reversible], x: Tensor) -> Tensor:
     for block in blocks:
         x1, x2 = block.pair(x1, x2)
     return torch.cat([x1, x2], blocks[0].dim)
-
-
-def _watched() -> bool:
-    """Whether somebody follows the calls of this forward, as `find` and `watch` do; a default device does not."""
-    return any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
 
 
 def _initially(m: nn.Module, x: Tensor) -> Tensor:
