@@ -220,3 +220,41 @@ def test_too_few_blocks_in_a_row() -> None:
     _, _, graph = cases.residual()
     with pytest.raises(RemedyRefused, match="3 blocks in a row can be left out"):
         remedy("grow").plan(graph)
+
+
+def test_a_compiled_model_grows_as_the_plain_one() -> None:
+    model, x, graph = cases.nine()
+    applied = remedy("grow", steps=30).plan(graph).apply(model)
+    compiled = torch.compile(model, backend="eager")
+    for _ in range(3):
+        assert torch.equal(compiled(x), model(x))
+        with torch.no_grad():
+            for block in model.blocks:  # so that a block that is not there would be missed
+                block.f[2].weight.add_(0.1)
+        for _ in range(10):
+            applied.loss(1.0)
+    assert applied.whole
+    assert torch.equal(compiled(x), model(x))
+
+
+def test_in_distributed_data_parallel_it_asks_for_what_that_needs() -> None:
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model, x, graph = cases.nine()
+        plan = remedy("grow", steps=6).plan(graph)
+        with pytest.raises(RemedyRefused, match="find_unused_parameters=True"):
+            plan.apply(nn.parallel.DistributedDataParallel(model))
+        parallel = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+        applied = plan.apply(parallel)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        applied.attach(optimizer)
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = parallel(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            applied.loss(loss)
+        assert applied.whole
+    finally:
+        dist.destroy_process_group()

@@ -94,6 +94,12 @@ def put_to_sleep(block: nn.Module, gate: Gate) -> None:
     block.skipgrad_gate = gate  # type: ignore[assignment]
 
 
+def left_out(model: nn.Module) -> list[str]:
+    """The paths of the blocks that are left out now."""
+    gates = ((name, getattr(module, "skipgrad_gate", None)) for name, module in model.named_modules())
+    return [name for name, gate in gates if gate is not None and not gate.awake]
+
+
 def leave_alone(block: nn.Module) -> None:
     """Takes `put_to_sleep` back; a class that something else put on top since (``fully_shard``) stays, awake."""
     above, own, kind = type(block).__mro__[:3]

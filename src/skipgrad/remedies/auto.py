@@ -1,8 +1,9 @@
-"""auto: what the diagnosis of one batch prescribes, and then a rate steered by the measured change of the branches."""
+"""auto: what the diagnosis of one batch prescribes, few blocks at first, and a rate steered by what a step changes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from skipgrad.core.graph import SkipGraph
 from skipgrad.core.run import Measurements
 from skipgrad.diagnosis import diagnose, prescriptions
 from skipgrad.remedies.evidence import Evidence
+from skipgrad.remedies.grow import Grow
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, measurements_of, refusal
 from skipgrad.remedies.records import Edit, Left, Verification
 from skipgrad.remedies.registry import REMEDIES
@@ -23,11 +25,11 @@ Part = Callable[[nn.Module], Plan]
 
 
 class Auto(Remedy):
-    """The first remedy that the diagnosis prescribes and the net accepts, then `SelfTune` on the net as it is by then.
+    """The first remedy that the diagnosis prescribes and the net accepts, then `Grow` and `SelfTune` where they fit.
 
     The diagnosis is of one forward and backward over one batch, before training: what it can see there (vanishing
     gradients, growth) is judged, what needs steps is not. Findings that are warnings or errors count. Where nothing is
-    prescribed, the rate alone is steered.
+    prescribed, the net is grown and its rate is steered.
 
     Nothing is searched, so it costs no tuning; that a plain net needs skips is found, and not typed.
 
@@ -36,17 +38,20 @@ class Auto(Remedy):
     Args:
         tau: see `SelfTune`.
         every: see `SelfTune`.
+        grow: whether the net begins with few of its blocks, where it has enough of them in a row. Tell it the losses
+            then (``applied.loss(loss)``).
     """
 
     name: ClassVar[str] = "auto"
-    title: ClassVar[str] = "What the diagnosis of one batch prescribes, and a steered rate"
+    title: ClassVar[str] = "What the diagnosis of one batch prescribes, few blocks at first, and a steered rate"
     kind: ClassVar[RemedyKind] = "model"
     by_default: ClassVar[bool] = False
     in_parts: ClassVar[bool] = True
     knobs: ClassVar[Mapping[str, Any]] = SelfTune.knobs
 
-    def __init__(self, tau: float = 0.25, every: int = 20) -> None:
+    def __init__(self, tau: float = 0.25, every: int = 20, grow: bool = True) -> None:
         self._steer = SelfTune(tau, every)
+        self._grow = Grow() if grow else None
 
     def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:
         """See `Remedy.plan`. The rate is steered on the graph's own branches: `treat` finds those of the edited net."""
@@ -83,31 +88,48 @@ class Auto(Remedy):
         if cure is not None:
             parts.append(lambda _model: cure)
             edits += cure.edits
-        steer = self._steered(graph, cure, again, left)
-        if steer is not None:
-            parts.append(steer)
-            edits.append(Edit("optimizer", f"the rate steered so that D is {self._steer.tau:g} (self-tune)"))
+        parts += self._then(graph, cure, again, edits, left)
         if not parts:
             raise refusal(self.name, "the diagnosis prescribes nothing, and no branch can be steered by", left)
-        lines = _LINES.format(tau=self._steer.tau, every=self._steer.every)
+        lines = _LINES.format(tau=self._steer.tau, every=self._steer.every, grow=self._grow is not None)
         return Plan(self.name, tuple(edits), tuple(left), lines, lambda plan, model: InParts(plan, model, parts))
 
-    def _steered(
+    def _then(
         self,
         graph: SkipGraph,
         cure: Plan | None,
         again: Callable[[nn.Module], SkipGraph] | None,
+        edits: list[Edit],
         left: list[Left],
-    ) -> Part | None:
-        """The steering of the rate: planned now on the net as it is, or later on the edited one."""
+    ) -> list[Part]:
+        """What follows the cure: planned now on the net as it is, or later on the edited one."""
+        steered = Edit("optimizer", f"the rate steered so that D is {self._steer.tau:g} (self-tune)")
         if cure is not None and again is not None:
-            return lambda model: self._steer.plan(again(model))
-        try:
-            plan = self._steer.plan(graph)
-        except RemedyRefused as error:
-            left.append(Left("the rate", f"not steered: {error.received}"))
-            return None
-        return lambda _model: plan
+            edits.append(steered)
+            return _on_the_edited([r for r in (self._grow, self._steer) if r is not None], again)
+        plans: list[Plan] = []
+        for what, remedy in (("its depth", self._grow), ("the rate", self._steer)):
+            if remedy is None:
+                continue
+            try:
+                plans.append(remedy.plan(graph))
+            except RemedyRefused as error:
+                left.append(Left(what, f"left as it is: {error.received}"))
+            else:
+                edits += plans[-1].edits if remedy is self._grow else [steered]
+        return [lambda _model, plan=plan: plan for plan in plans]
+
+
+def _on_the_edited(remedies: Sequence[Remedy], again: Callable[[nn.Module], SkipGraph]) -> list[Part]:
+    """All of one graph, that of the net with the cure and with all its blocks."""
+    found: list[SkipGraph] = []
+
+    def part(remedy: Remedy, model: nn.Module) -> Plan:
+        if not found:
+            found.append(again(model))
+        return remedy.plan(found[0])
+
+    return [partial(part, remedy) for remedy in remedies]
 
 
 _LINES = """\
@@ -117,10 +139,11 @@ graph = sg.find(model, example)  # example: one batch of inputs
 with sg.watch(model, graph, budget=None) as ledger:
     loss_fn(model(example), target).backward()
 model.zero_grad()
-applied = sg.remedy("auto", tau={tau}, every={every}).treat(
+applied = sg.remedy("auto", tau={tau}, every={every}, grow={grow}).treat(
     model, graph, measured=ledger, again=lambda model: sg.find(model, example)
 )
-# ... make the optimizer, then applied.attach(optimizer), then train without a warm-up
+# ... make the optimizer, then applied.attach(optimizer), then train without a warm-up;
+# applied.lasts(steps) says how long, applied.loss(loss) after each step how it goes
 """
 
 
@@ -167,6 +190,23 @@ class InParts(Applied):
     def notes(self) -> tuple[str, ...]:
         """Those of the parts, and what could not be planned on the edited model."""
         return (*(n for p in self.parts for n in p.notes), *self._refused)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every block is there, see `Grow`."""
+        return all(getattr(part, "whole", True) for part in self.parts)
+
+    def lasts(self, steps: int) -> None:
+        """Says how long the training is, to the parts that go by it."""
+        for part in self.parts:
+            if hasattr(part, "lasts"):
+                part.lasts(steps)  # type: ignore[attr-defined]
+
+    def loss(self, value: float | torch.Tensor) -> None:
+        """The loss of the step that was just taken, for the parts that go by it."""
+        for part in self.parts:
+            if hasattr(part, "loss"):
+                part.loss(value)  # type: ignore[attr-defined]
 
     def attach(self, optimizer: torch.optim.Optimizer) -> InParts:
         for part in self.parts:

@@ -14,6 +14,7 @@ from skipgrad.core.graph import SkipGraph
 from skipgrad.instrument.seeding import kept_random, seed_all
 from skipgrad.instrument.state import eagerly
 from skipgrad.instrument.wrappers import locate, strip_call
+from skipgrad.remedies.asleep import left_out
 from skipgrad.remedies.marks import mark, unmark
 from skipgrad.remedies.retrofit.places import Spot
 from skipgrad.remedies.retrofit.rewrite import AtCalls, Edits
@@ -127,8 +128,10 @@ class Change:
     def _forward(self) -> None:
         assert self._inputs is not None
         edits: dict[str, list[tuple[Spot, nn.Module]]] = {}
+        out = left_out(self._model)
         for spot, look in self._looks:
-            edits.setdefault(spot.place.module, []).append((spot, look))
+            if not any(spot.place.module == path or spot.place.module.startswith(f"{path}.") for path in out):
+                edits.setdefault(spot.place.module, []).append((spot, look))
         marks: list[tuple[nn.Module, object]] = []
         swapped: list[tuple[nn.Module, dict[str, Tensor | None]]] = []
         args, kwargs = self._inputs

@@ -26,6 +26,8 @@ from skipgrad.remedies.zero_init import Zeroed, ZeroInit
 START = 1e-3  # of the typed rate, at the first step
 HIGHEST = 1e4  # times the typed rate
 RISE, LEAST_RISE = 2.0, 1.05  # a step, while it rises
+NEAR = 0.8  # of tau: from there on D rises slowly where it saturates (batch norm), and is looked at ...
+PATIENT = 5  # ... every so many steps
 UP, DOWN = 1.5, 0.5  # a look, later
 AFTER = 4.0  # times the rate at the end of the rise: where D saturates a higher rate does not raise it
 
@@ -44,7 +46,8 @@ class SelfTune(Remedy):
     ΔFᵢ is what one step changes of branch i at the input xᵢ it had; D costs two forwards a look. The factor begins at
     a thousandth and rises at every step until D ≥ tau (in place of a warm-up); later it is corrected by
     √(tau·c / D), between ½ and 1½, every ``every`` steps, where c is what a schedule makes of the typed rate. It never
-    exceeds four times what it was at the end of the rise.
+    exceeds four times what it was at the end of the rise. While it rises, steps are left unlooked at as long as D could
+    not have reached tau if it had quadrupled in each, and four of five are near tau.
 
     It makes the typed rate matter less. It is no faster than a tuned rate.
 
@@ -112,6 +115,7 @@ class SelfTuned(Zeroed):
         self._tau, self._every = tau, every
         self.multiplier, self.change, self.looks = START, None, 0
         self._rising, self._cap, self._step = True, HIGHEST, 0
+        self._next, self._near, self._looked_at = 0, False, -1
         self._optimizer: torch.optim.Optimizer | None = None
         self._typed: list[float] = []
         self._held: list[float] = []
@@ -153,12 +157,14 @@ class SelfTuned(Zeroed):
 
     def state_dict(self) -> dict[str, Any]:
         """What to keep with a checkpoint."""
-        return {"multiplier": self.multiplier, "rising": self._rising, "cap": self._cap, "step": self._step}
+        told = {"multiplier": self.multiplier, "rising": self._rising, "cap": self._cap, "step": self._step}
+        return {**told, "next": self._next, "near": self._near}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state_dict` gave."""
         self.multiplier, self._rising = float(state["multiplier"]), bool(state["rising"])
         self._cap, self._step = float(state["cap"]), int(state["step"])
+        self._next, self._near = int(state.get("next", self._step)), bool(state.get("near"))
 
     def _revert(self) -> None:
         for handle in self._handles:
@@ -170,7 +176,7 @@ class SelfTuned(Zeroed):
         super()._revert()
 
     def _due(self) -> bool:
-        return self._rising or self._step % self._every == 0
+        return self._step >= self._next if self._rising else self._step % self._every == 0
 
     def _looked(self, found: dict[str, float], _rate: float) -> None:
         self._steer(everywhere(sum(found.values())))
@@ -183,10 +189,12 @@ class SelfTuned(Zeroed):
     def _after(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         for group, rate in zip(optimizer.param_groups, self._held, strict=True):
             group["lr"] = rate  # a schedule of the user's sees its own rate
+        if self._rising and self._looked_at < self._step < self._next and not self._near:
+            self.multiplier = min(HIGHEST, self.multiplier * RISE)
         self._step += 1
 
     def _steer(self, change: float) -> None:
-        self.change, self.looks = change, self.looks + 1
+        self.change, self.looks, self._looked_at = change, self.looks + 1, self._step
         typed, now = self._typed[0], self._held[0]
         wanted = self._tau * (now / typed if typed > 0 else 1.0)
         if not math.isfinite(change):
@@ -200,8 +208,12 @@ class SelfTuned(Zeroed):
                 self._rising = False
                 self.multiplier *= min(1.0, ratio)
                 self._cap = min(HIGHEST, AFTER * self.multiplier)
-            else:
-                self.multiplier = min(HIGHEST, self.multiplier * min(RISE, max(LEAST_RISE, ratio)))
+                return
+            self._near = change >= NEAR * wanted
+            wait = PATIENT if self._near else 1 + max(0, int(math.log2(wanted / change) / 2)) if change > 0 else 2
+            self._next = self._step + wait
+            least = LEAST_RISE**PATIENT if self._near else LEAST_RISE
+            self.multiplier = min(HIGHEST, self.multiplier * min(RISE, max(least, ratio)))
         else:
             self.multiplier = min(self._cap, self.multiplier * min(UP, max(DOWN, ratio)))
 

@@ -100,11 +100,18 @@ def _rate(seen: Learning, back: Reach | None, causes: dict[str, Judgement]) -> f
         return None
     if large:
         return large
+    if _doubtful(back, causes):
+        return TENTH
     # Where layers ignore their steps and nothing else is known, a little more than still is too little, too.
     if back.update > (SMALL_STEP if set(causes) == {"SG003"} else STILL):
         return None
     said = causes["SG003"].evidence if "SG003" in causes else {}
     return None if {"rate_factor", "dtype_wanted"} & said.keys() else rate_factor(back.update)
+
+
+def _doubtful(back: Reach | None, causes: dict[str, Judgement]) -> bool:
+    """Whether the steps are large for a healthy net, so that beside a cause in the net the rate is worth a trial."""
+    return back is not None and bool(causes) and USUAL_STEP < (back.update or 0.0) <= LARGE_STEP
 
 
 def _trial(back: Reach | None) -> float | None:
@@ -212,6 +219,11 @@ def _cause(
         code, verdict = next(iter(causes.items()))
         others = f" ({', '.join(list(causes)[1:])} as well)" if len(causes) > 1 else ""
         named = f"{code} says what may be the cause: {_CAUSES[code][0]}{others}."
+        if not told and _doubtful(back, causes):
+            named += (
+                f" A step moves a layer by up to {number(back.update, 2)} of its weights, which is much for a net in "  # type: ignore[union-attr]
+                "this state: a tenth of the learning rate is worth a trial, too."
+            )
         return f"{told} {named}".strip(), verdict.where, verdict.remedies
     remedies = possible(measured, ("zero-init",)) if not told else ()
     if not told:
