@@ -127,6 +127,13 @@ def test_the_sentence():
     helped = replace(same, state="helped", final_loss=0.2)
     assert "same trains: it ends at 0.2" in sentence_of(none, base, [helped], "same")
     assert "no cure trains it" in sentence_of(none, base, [refused], None)
+    still = [entry("baseline", s, [2.3] * 40) for s in range(5)]
+    some = [entry("some", s, falling(0.9) if s else [2.3] * 40) for s in range(5)]
+    told = contestant("some", some, some, still, none, {})
+    assert told.state == "no change"
+    assert told.reason == "it trains in 4 of 5 runs, and its loss is lower than the baseline's in 4"
+    assert "; some: it trains in 4 of 5 runs" in sentence_of(none, base, [told], None)
+    assert contestant("still", still, still, still, none, {}).reason == "it does not train either"
 
 
 def test_an_entry_comes_back_as_it_was():

@@ -209,6 +209,14 @@ def test_the_self_tuning_ruleset_tunes_the_baseline_alone(tmp_path: Path):
     assert sorted(rates) == pytest.approx([0.005, 0.05, 0.5])
 
 
+def test_who_refuses_every_run_without_tuning_is_refused_and_not_slow(tmp_path: Path):
+    options = replace(SMALL, out=tmp_path, ruleset="self-tuning", trials=1, seeds=1, remedies=("pre-norm",))
+    result = boost_job(options)
+    (one,) = [c for c in result.contestants if c.name == "pre-norm"]
+    assert one.state == "refused"
+    assert "planning pre-norm" in one.reason
+
+
 def test_optuna_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtra, match=r"skipgrad\[tune\]"):

@@ -107,7 +107,7 @@ def test_the_rate_it_comes_to_does_not_depend_on_the_typed_one():
     assert max(rates) / min(rates) < 10  # of a factor of 10,000
 
 
-def test_it_looks_at_every_step_while_it_rises_and_seldom_later():
+def test_it_looks_often_while_it_rises_and_seldom_later():
     _, _, applied = train(0.1, steps=200, every=20)
     assert 5 < applied.looks < 100  # of 200 steps
     assert "held" in applied.notes[0]

@@ -86,6 +86,10 @@ class Contest:
             turns = still[turn % len(still) :] + still[: turn % len(still)]
             plans += [plan for who in turns for plan in self.judging(who, seed)]
         self._do(plans)
+        for who in self._still(self.contestants):  # who does not tune has had no first trial to refuse at
+            runs = self.judged(who)
+            if runs and all(e.refused for e in runs):
+                self.drop(who, runs[0].refused)
 
     def _waves(self) -> Iterator[range]:
         """Numbers of the tuning trials that are begun together: one, and more where workers would be idle.

@@ -175,13 +175,14 @@ def best_loss(judged: Sequence[Entry]) -> float | None:
 
 def _verdict(one: Contestant, pairs: Sequence[tuple[TrialResult, TrialResult]], target: Target) -> tuple[str, str]:
     if target.loss is None:
-        ours = 2 * sum(trains(r) for r, _ in pairs) >= len(pairs) > 0
-        better = [_at(r, math.inf) < _at(b, math.inf) for r, b in pairs]
-        if ours and all(better):
-            return "helped", "it trains where the baseline does not, on every seed with a lower loss"
-        return "no change", "there is no target; its loss is not lower on every seed" if not all(better) else (
-            "it does not train either"
-        )
+        ours = sum(trains(r) for r, _ in pairs)
+        better = sum(_at(r, math.inf) < _at(b, math.inf) for r, b in pairs)
+        if 2 * ours >= len(pairs) == better > 0:
+            return "helped", "it trains where the baseline does not, in every run with a lower loss"
+        if not ours:
+            return "no change", "it does not train either"
+        many = len(pairs)
+        return "no change", f"it trains in {ours} of {many} runs, and its loss is lower than the baseline's in {better}"
     failed = f"{one.failures} of {one.runs} runs never reach the target"
     if one.interval is None:
         return "no change", f"one run shows nothing{f'; {failed}' if one.failures else ''}"

@@ -90,7 +90,9 @@ def sentence_of(target: Target, baseline: Contestant, others: Sequence[Contestan
         if best:
             ours = f"{best[0].name} trains: it ends at {number(best[0].final_loss)}"
             return f"No target: {target.reason}. {ours}, {losses}."
-        return f"No target: {target.reason}; and no cure trains it."
+        some = next((c for c in ran if c.reason.startswith("it trains")), None)
+        why = f"{some.name}: {some.reason}" if some is not None else "and no cure trains it"
+        return f"No target: {target.reason}; {why}."
     if not ran:
         return "Every contestant refused this model: the tuned baseline is all there is."
     if winner is not None:
