@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from skipgrad.boost.entry import BASELINE, UNTUNED, WORST, Entry, Plan, remedy_of
+from skipgrad.boost.entry import BASELINE, TYPED_KEY, UNTUNED, WORST, Entry, Plan, remedy_of
 from skipgrad.boost.kept import Kept
 from skipgrad.boost.options import TYPED, BoostOptions
 from skipgrad.boost.space import LARGEST, SMALLEST, as_typed, distributions, knobs_of
@@ -166,7 +166,8 @@ class Contest:
             return [Plan(who, "judge", f"seed {seed}: {told}", seed, params)]
         typed = as_typed(self.recipe)
         return [
-            Plan(who, "judge", f"seed {seed}: typed rate × {f:g}", seed, typed | {"lr": f * typed["lr"]}) for f in TYPED
+            Plan(who, "judge", f"seed {seed}: {TYPED_KEY} × {f:g}", seed, typed | {"lr": f * typed["lr"]})
+            for f in TYPED
         ]
 
     def judged(self, who: str) -> list[Entry]:

@@ -14,6 +14,7 @@ from skipgrad.train import TrialResult
 
 BASELINE = "baseline"
 UNTUNED = "baseline, untuned"
+TYPED_KEY = "typed rate"
 # What a trial without a finite loss counts as in a search: Optuna wants a number, and orders by it alone.
 WORST = 1e30
 
@@ -35,6 +36,11 @@ class Plan:
     key: str
     seed: int
     params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def typed(self) -> bool:
+        """Whether it judges a recipe as it was typed, or at a tenth or ten times its rate."""
+        return TYPED_KEY in self.key
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from skipgrad.boost.apart import apart
 from skipgrad.boost.boost import contestants
 from skipgrad.boost.contest import Apart, Contest
-from skipgrad.boost.entry import BASELINE
+from skipgrad.boost.entry import BASELINE, UNTUNED
 from skipgrad.boost.judge import Contestant, best_loss, contestant
 from skipgrad.boost.kept import Kept, need_optuna, steps_kept
 from skipgrad.boost.options import BoostOptions, steps_for
@@ -146,7 +146,7 @@ def _race(
         _write_kept(file, kept)
         file.commit()
         more = options.trials * (SEEDS - 1) if grounds[1:] else 0
-        steps = (options.trials_in_all(1 + len(names)) + more - len(kept)) * recipe.steps
+        steps = (options.trials_in_all(1 + len(names)) + more - _done(kept, options, names)) * recipe.steps
         record = RaceRecord(file, tell, "racing " + ", ".join(names), max(steps, 0))
         elsewhere = {TRANSFER: look(recipe, grounds[1])} if grounds[1:] else {}
         contest = Contest(
@@ -228,6 +228,12 @@ def _judge(contest: Contest, names: list[str], target: Target) -> _Told:
     first = winner(order)
     recorded = [c for c in order if c.remedy in names]
     return _Told(baseline, [told[c.remedy] for c in order], recorded, first.remedy if first is not None else None)
+
+
+def _done(kept: Kept, options: BoostOptions, names: list[str]) -> int:
+    """How many of this race's trials are finished; the folder may hold those of the other ruleset, too."""
+    tuned, plans = options.ruleset == "tuned", [e.plan for e in kept.entries()]
+    return sum(p.who == BASELINE or (p.who in (UNTUNED, *names) and p.typed != tuned) for p in plans)
 
 
 def _so_far(contest: Contest) -> str:
