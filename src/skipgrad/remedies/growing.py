@@ -13,7 +13,7 @@ from torch import nn
 from skipgrad.core.errors import MeasureError, RemedyRefused
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate
-from skipgrad.remedies.asleep import Gate, leave_alone, put_to_sleep
+from skipgrad.remedies.asleep import Gate
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Plan
@@ -197,16 +197,14 @@ class Growing(ParameterEdit):
     def _do(self) -> None:
         super()._do()
         for block, gate, _ in self._blocks:
-            put_to_sleep(block, gate)
+            gate.close(block)
 
     def _revert(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         for block, gate, _ in self._blocks:
-            if vars(block).get("skipgrad_gate") is gate:
-                leave_alone(block)
-            gate.awake = True  # copies that were made meanwhile are whole
+            gate.remove(block)
         super()._revert()
 
     def _verify(self, evidence: Evidence) -> Verification:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
 # What a marked class keeps: the class it stands for, and the token it was marked with.
-OF, TOKEN = "skipgrad_of", "skipgrad_token"
+OF, TOKEN, AROUND, MORE = "skipgrad_of", "skipgrad_token", "skipgrad_around", "skipgrad_more"
 
 Around = Callable[..., Any]
 
 
-def mark(module: nn.Module, around: Around | None = None) -> object:
+def mark(module: nn.Module, around: Around | None = None, more: Mapping[str, Any] | None = None) -> object:
     """Gives a module a class of its own, equal to its class in all but identity.
 
     `torch.compile` does not guard on hooks: code compiled for a model without an edit (the same class, another
@@ -24,34 +24,37 @@ def mark(module: nn.Module, around: Around | None = None) -> object:
     Args:
         module: the module.
         around: called as ``around(module, forward, *args, **kwargs)`` in place of the forward.
+        more: attributes of the class.
 
     Returns:
         A token for `unmark`.
     """
     token = object()
-    module.__class__ = _over(type(module), around, token)
+    module.__class__ = _over(type(module), around, token, more or {})
     return token
 
 
 def unmark(module: nn.Module, token: object) -> None:
     """Takes one mark off a module; those made before and after it stay."""
-    kept: list[tuple[Around | None, object]] = []
+    kept: list[tuple[Around | None, object, Mapping[str, Any]]] = []
     cls = type(module)
     while cls.__dict__.get(TOKEN) is not token:
-        kept.append((cls.__dict__["skipgrad_around"], cls.__dict__[TOKEN]))
+        kept.append((cls.__dict__[AROUND], cls.__dict__[TOKEN], cls.__dict__[MORE]))
         cls = cls.__dict__[OF]
     cls = cls.__dict__[OF]
-    for around, other in reversed(kept):
-        cls = _over(cls, around, other)
+    for one in reversed(kept):
+        cls = _over(cls, *one)
     module.__class__ = cls
 
 
-def _over(cls: type[nn.Module], around: Around | None, token: object) -> type[nn.Module]:
+def _over(cls: type[nn.Module], around: Around | None, token: object, more: Mapping[str, Any]) -> type[nn.Module]:
     names: dict[str, Any] = {
+        **more,
         "__module__": cls.__module__,
         OF: cls,
         TOKEN: token,
-        "skipgrad_around": staticmethod(around) if around else None,
+        AROUND: staticmethod(around) if around else None,
+        MORE: more,
     }
     if around is not None:
         below = cls.forward
