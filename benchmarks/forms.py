@@ -62,6 +62,9 @@ brackets. All of it, with what the noise was, is in `benchmarks/results/2026-11-
 | DenseNet-BC-100, `memory_efficient` | the same, plainly | 1.11 × (1.07 – 1.19) |
 | torchvision's DenseNet of that shape, `memory_efficient` | ours, plainly | 1.24 × (1.17 – 1.28) |
 
+Compiled, the same three nets took 0.97 × (0.90 – 1.11), 1.03 × (0.98 – 1.05) and 1.00 × (0.97 – 1.03)
+(`benchmarks/results/2026-11-29-step-compiled.txt`, `benchmarks/step.py --compiled`).
+
 The noise (the first variant against itself) is some 3 %: the nets are as fast as their peers within it. A goal of 1.5 ×
 for reversible blocks is met by the median and not by its whole interval, one of 1.1 × for the dense block is neither
 met nor missed. What the forward keeps for the backward: of 100 reversible blocks as much as of 10 (1.0 MiB, where the
