@@ -79,7 +79,7 @@ def test_weights_that_do_not_move_at_all_ask_for_their_optimizer():
     assert "bring more gradient" in judge("SG003", net(one)).prescription
 
 
-def test_nothing_that_scales_a_gradient_is_prescribed_where_there_is_none():
+def test_nothing_that_scales_a_gradient_is_prescribed():
     def none(t, i):
         return {"zero_grad": 1.0, "weight_grad_norm": 0.0} if i < 10 else {}
 
@@ -87,7 +87,7 @@ def test_nothing_that_scales_a_gradient_is_prescribed_where_there_is_none():
     finding = judge("SG003", Measurements(graph, layers=layer_rows(20, none)))
     assert (finding.state, finding.remedies) == ("found", ())
     slow = Measurements(graph, layers=layer_rows(20, lambda t, i: {"stalled": 0.9} if i < 10 else {}))
-    assert judge("SG003", slow).remedies == ("gradient-normalization", "gradient-scaling")
+    assert judge("SG003", slow).remedies == ()  # what evens out gradients cured nothing that we raced or treated
 
 
 def test_the_rate_is_told_by_how_much():
@@ -113,7 +113,7 @@ def test_underflow():
     finding = judge("SG003", net(lambda t, i: change))
     assert finding.state == "found"
     assert finding.evidence["reason"] == "underflow"
-    assert finding.remedies == ()  # gradient-scaling goes by the skips, of which this net has none
+    assert finding.remedies == ()
 
 
 def test_rows_of_an_embedding_that_are_not_in_the_batch():

@@ -163,16 +163,16 @@ def saturating(measured: Measurements) -> list[str]:
 
 
 def remedies(measured: Measurements) -> tuple[str, ...]:
-    """Skips first where there are none; where there are, the branches' scale first."""
+    """Skips where there are none; where there are, the branches' scale first.
+
+    What evens out or normalises gradients is not among them: no race of ours and no net of the clinic was cured by it.
+    """
     if saturating(measured):
         return ()
-    if len(measured.graph) == 0:
-        return ("add-skips",)  # the others need a skip to measure
     if measured.graph.count("add") == 0:
-        return ("add-skips", "gradient-normalization", "gradient-scaling")
-    if measured.graph.suggestions:
-        return ("zero-init", "skip-calibration", "add-skips", "gradient-normalization")
-    return ("zero-init", "skip-calibration", "gradient-normalization")
+        return ("add-skips",)
+    bridge = ("add-skips",) if measured.graph.suggestions else ()
+    return ("zero-init", "skip-calibration", *bridge)
 
 
 CHECK = CHECKS.register(

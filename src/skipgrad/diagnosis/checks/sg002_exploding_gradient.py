@@ -37,9 +37,6 @@ def judge(measured: Measurements) -> Judgement:
     onset = seen.onset(ONSET)
     if onset:
         evidence["starts_at"] = onset
-    # A gradient that is too large wants its scale mended before its norm: normalizing would amplify the quiet end.
-    cures = [r for r in remedies(measured) if r not in ("gradient-normalization", "gradient-scaling")]
-    cures += ["gradient-scaling", "gradient-normalization"]
     # A loss that fell by half from a thousand times chance is no sign that the run copes.
     away = worst > HOPELESS or learning(measured).far
     return found(
@@ -55,7 +52,7 @@ def judge(measured: Measurements) -> Judgement:
         severity=_severity(measured, worst),
         where=[name for _, name in reversed(above)] or [seen.layers[0]],
         evidence=evidence,
-        remedies=cures if away else worth_trying(measured, *cures),
+        remedies=remedies(measured) if away else worth_trying(measured, *remedies(measured)),
     )
 
 

@@ -265,12 +265,10 @@ def _loss_first(measured: Measurements) -> str:
 
 def _remedies(measured: Measurements, head: Idle) -> tuple[str, ...]:
     if head.dtype in ("bfloat16", "float16") and head.reason != "no gradient":
-        return ("gradient-scaling",) if head.reason == "underflow" else ()
+        return ()  # the format is what has to change
     if saturating(measured):  # what fades between the skips fades again
         return ()
-    bridge = ("add-skips",) if measured.graph.count("add") == 0 else ()
-    # What is exactly zero has no size that could be scaled.
-    return bridge if head.reason == "no gradient" else (*bridge, "gradient-normalization", "gradient-scaling")
+    return ("add-skips",) if measured.graph.count("add") == 0 else ()
 
 
 CHECK = CHECKS.register(

@@ -62,7 +62,6 @@ def judge(measured: Measurements) -> Judgement:
             severity="warning",
             where=tuple(where),
             evidence=evidence,
-            remedies=["gradient-normalization"],
         )
     size = f"; the loss before was {number(before[-1])}" if before else ""
     others = _others(measured)
@@ -77,7 +76,7 @@ def judge(measured: Measurements) -> Judgement:
             f"{told}.{others}{stays}",
             where=tuple(where),
             evidence=evidence,
-            remedies=["zero-init", "gradient-normalization"] if measured.graph.count("add") else ["add-skips"],
+            remedies=["zero-init"] if measured.graph.count("add") else ["add-skips"],
         )
     if "rate_factor" in evidence:
         return found(
@@ -85,7 +84,6 @@ def judge(measured: Measurements) -> Judgement:
             "a division or a logarithm of zero.",
             where=tuple(where),
             evidence=evidence,
-            remedies=["gradient-normalization"],
         )
     why = (
         "that is before any step of the optimizer"
