@@ -23,7 +23,7 @@ def test_the_typed_rate_plays_no_part(capsys: pytest.CaptureFixture[str]) -> Non
     for rate in (1e-6, 10.0):
         result = train_trial(work, Recipe(steps=12, batch_size=16, lr=rate), prepare=prepare_with("prodigy", work))
         losses.append([p.loss for p in result.losses])
-    assert losses[0] == losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert min(losses[0][-4:]) < losses[0][0]
     assert capsys.readouterr().out == ""  # a line of the package's own would spoil --json
 

@@ -16,6 +16,7 @@ from skipgrad.race import best_smoothed, final_loss, first_at, smoothed, trains,
 from skipgrad.train import TrialResult
 
 Ends = tuple[float | None, float | None]
+NEITHER = "it does not train either"
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _verdict(one: Contestant, pairs: Sequence[tuple[TrialResult, TrialResult]], 
         if 2 * ours >= len(pairs) == better > 0:
             return "helped", "it trains where the baseline does not, in every run with a lower loss"
         if not ours:
-            return "no change", "it does not train either"
+            return "no change", NEITHER
         many = len(pairs)
         return "no change", f"it trains in {ours} of {many} runs, and its loss is lower than the baseline's in {better}"
     failed = f"{one.failures} of {one.runs} runs never reach the target"

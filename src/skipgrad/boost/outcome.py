@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skipgrad.boost.entry import BASELINE, UNTUNED, remedy_of
-from skipgrad.boost.judge import Contestant
+from skipgrad.boost.judge import NEITHER, Contestant
 from skipgrad.boost.space import options_of
 from skipgrad.boost.target import Target
 from skipgrad.core.recipe import Recipe
@@ -90,7 +90,7 @@ def sentence_of(target: Target, baseline: Contestant, others: Sequence[Contestan
         if best:
             ours = f"{best[0].name} trains: it ends at {number(best[0].final_loss)}"
             return f"No target: {target.reason}. {ours}, {losses}."
-        some = next((c for c in ran if c.reason.startswith("it trains")), None)
+        some = next((c for c in ran if c.reason != NEITHER), None)
         why = f"{some.name}: {some.reason}" if some is not None else "and no cure trains it"
         return f"No target: {target.reason}; {why}."
     if not ran:

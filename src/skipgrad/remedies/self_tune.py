@@ -28,6 +28,7 @@ HIGHEST = 1e4  # times the typed rate
 RISE, LEAST_RISE = 2.0, 1.05  # a step, while it rises
 NEAR = 0.8  # of tau: from there on D rises slowly where it saturates (batch norm), and is looked at ...
 PATIENT = 5  # ... every so many steps
+FARTHEST = 8  # steps from look to look while it rises
 UP, DOWN = 1.5, 0.5  # a look, later
 AFTER = 4.0  # times the rate at the end of the rise: where D saturates a higher rate does not raise it
 
@@ -210,7 +211,8 @@ class SelfTuned(Zeroed):
                 self._cap = min(HIGHEST, AFTER * self.multiplier)
                 return
             self._near = change >= NEAR * wanted
-            wait = PATIENT if self._near else 1 + max(0, int(math.log2(wanted / change) / 2)) if change > 0 else 2
+            far = min(FARTHEST, 1 + max(0, int(math.log2(wanted / change) / 2))) if change > 0 else 2
+            wait = PATIENT if self._near else far
             self._next = self._step + wait
             least = LEAST_RISE**PATIENT if self._near else LEAST_RISE
             self.multiplier = min(HIGHEST, self.multiplier * min(RISE, max(least, ratio)))
