@@ -44,6 +44,29 @@ class Net(nn.Module):
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
+class Dense(nn.Module):
+    """A dense block: every layer reads all features before it; the last concatenation grows by one at a time."""
+
+    def __init__(self, growing: bool = False, depth: int = 3) -> None:
+        super().__init__()
+        self.growing, self.stem = growing, nn.Conv2d(3, 4, 3, padding=1)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(4 + 2 * k), nn.ReLU(), nn.Conv2d(4 + 2 * k, 2, 3, padding=1))
+            for k in range(depth)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        if self.growing:
+            for layer in self.layers:
+                x = torch.cat([x, layer(x)], 1)
+            return x
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(torch.cat(features, 1)))
+        return torch.cat(features, 1)
+
+
 class Attention(nn.Module):
     """A post-norm transformer layer with its projections apart."""
 
@@ -72,6 +95,11 @@ def images(model: nn.Module | None = None) -> tuple[nn.Module, torch.Tensor]:
     return model.double().eval(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
 
 
+def dense(growing: bool = False) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    return Dense(growing).double().eval(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+
+
 def unet() -> tuple[nn.Module, torch.Tensor]:
     model, x, _ = cases.unet()
     return model.double().eval(), x.double()
@@ -87,6 +115,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ("branch-scale", {}, images),
     ("branch-scale", {"scale": "1/L"}, transformer),
     ("stochastic-depth", {"survival_prob": 0.5}, images),
+    ("stochastic-depth", {"survival_prob": 0.25}, dense),
     ("deepnorm", {}, transformer),
     ("pre-norm", {}, transformer),
     ("scalelong", {"kappa": 0.5}, unet),
@@ -301,6 +330,41 @@ def test_stochastic_depth_keeps_the_mean_and_drops_as_often_as_it_says() -> None
         assert abs(float(kept.mean()) - 0.75) < 4 * spread
         torch.manual_seed(0)
         torch.testing.assert_close(block(z), z + branch * (kept / 0.75).view(-1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_a_dense_layer_is_dropped_for_all_that_read_it(growing: bool) -> None:
+    model, x = dense(growing)
+    with treated("stochastic-depth", {"survival_prob": 0.5, "linear": False}, model, x) as applied:
+        assert len(applied.plan.reached) == 3
+        assert not applied.skipped
+        z = torch.randn(16, 3, 4, 4, dtype=torch.float64)
+        for drop in (m for m in model.modules() if type(m).__name__ == "DropPath"):
+            drop.train()
+        out = model(z)
+        want = model.stem(z)
+        features = [want]
+        for k, layer in enumerate(model.layers):
+            got = out[:, 4 + 2 * k : 6 + 2 * k]
+            kept = (got.abs().amax((1, 2, 3), keepdim=True) > 0).double()
+            assert 0 < float(kept.mean()) < 1
+            features.append(layer[2].forward(layer[1](layer[0](want))) * kept / 0.5)
+            want = torch.cat(features, 1)
+        torch.testing.assert_close(out, want)
+
+
+def test_a_concat_of_tokens_is_left() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.layer = nn.LayerNorm(4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, self.layer(self.norm(x))], 1)
+
+    model, x = Tokens(), torch.randn(2, 3, 4)
+    with pytest.raises(RemedyRefused, match="not known to be one of channels"):
+        sg.remedy("stochastic-depth").plan(sg.find(model, x))
 
 
 def test_long_skips_can_be_switched_off() -> None:

@@ -7,14 +7,19 @@ from typing import ClassVar
 
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
+from skipgrad.core.skips import Skip
 from skipgrad.remedies.knobs import Knob, Span
 from skipgrad.remedies.registry import REMEDIES
 from skipgrad.remedies.retrofit import Retrofit, spots
 from skipgrad.remedies.retrofit.design import Design, short_add
+from skipgrad.remedies.retrofit.places import RESULT
 
 
 class StochasticDepth(Retrofit):
     """y = x + b·F(x)/p in training, with b = 1 with probability p; y = x + F(x) in evaluation.
+
+    Where features are concatenated, as in a DenseNet, y = [x, b·F(x)/p]: a layer's features are dropped for all that
+    read them later.
 
     p falls linearly from 1 at the first branch to ``survival_prob`` at the last. The branch is computed and then
     dropped: the saving of the paper needs a block that is not run, see `skipgrad.blocks.FORMS`.
@@ -42,7 +47,7 @@ class StochasticDepth(Retrofit):
         self.survival_prob, self.per_sample, self.linear = float(survival_prob), per_sample, linear
 
     def design(self, graph: SkipGraph) -> Design:
-        found, left = spots(self.name, graph, short_add)
+        found, left = spots(self.name, graph, _short, dense=True)
         many = max(1, len(found) - 1)
         edits = []
         for i, spot in enumerate(found):
@@ -51,7 +56,13 @@ class StochasticDepth(Retrofit):
         return Design(tuple(edits), left=tuple(left), same=True)
 
     def form(self, design: Design) -> tuple[str, str]:
+        if any(spot.place.position == RESULT for spot, _ in design.edits):
+            return "[x, F(x)]", "[x, b·F(x)/p] in training"
         return "x + F(x)", "x + b·F(x)/p in training"
+
+
+def _short(skip: Skip) -> str | None:
+    return None if skip.kind == "concat" and not skip.long else short_add(skip)
 
 
 REMEDIES.register("stochastic-depth", StochasticDepth(), rank=16)

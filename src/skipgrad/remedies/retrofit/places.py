@@ -20,6 +20,7 @@ Side = Literal["branch", "shortcut"]
 
 _FIRST = ("batch_norm", "group_norm", "instance_norm")  # normalise channels first
 _LAST = ("linear", "layer_norm", "rms_norm", "matmul", "addmm")  # have them last
+RESULT = -1
 _TURNS = ("permute", "transpose", "movedim", "flatten", "t", "mT", "swapaxes", "moveaxis")
 
 
@@ -31,7 +32,7 @@ class Place:
         module: path of the module; ``""`` is the model itself.
         name: the function's name.
         number: how many calls of that name the module's forward makes before it.
-        position: which tensor of the call, counted in order.
+        position: which tensor of the call, counted in order; `RESULT` is what the call returns.
     """
 
     module: str
@@ -40,7 +41,8 @@ class Place:
     position: int
 
     def __str__(self) -> str:
-        return f"tensor {self.position} of {self.name} number {self.number}"
+        what = "the result" if self.position == RESULT else f"tensor {self.position}"
+        return f"{what} of {self.name} number {self.number}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def traced(remedy: str, graph: SkipGraph) -> Found:
 
 
 def spots(
-    remedy: str, graph: SkipGraph, wanted: Callable[[Skip], str | None], side: Side = "branch"
+    remedy: str, graph: SkipGraph, wanted: Callable[[Skip], str | None], side: Side = "branch", dense: bool = False
 ) -> tuple[list[Spot], list[Left]]:
     """The operands on one side of the merges that are wanted.
 
@@ -93,6 +95,8 @@ def spots(
         graph: the skips, as found (with their trace).
         wanted: why a skip is left alone, or None.
         side: which operands.
+        dense: lay hands on what a branch brings to a concatenation where it is made, as the layers of a dense block read
+            it at every later concatenation, and only where channels are joined.
 
     Returns:
         The spots in order of execution, and the skips left alone. A skip is left alone as a whole.
@@ -111,13 +115,15 @@ def spots(
             reason = "it was not found in one trace"
         mine: list[Spot] = []
         for edge in () if reason or match is None else match.branches if side == "branch" else match.shortcuts:
-            place = calls.place(edge, skip.owner)
+            assert match is not None
+            axis = _axis(found, match)
+            made = dense and skip.kind == "concat"
+            place = calls.made(edge, match, axis) if made else calls.place(edge, skip.owner)
             if isinstance(place, str):
                 reason = place
                 break
-            assert match is not None
             shape = found.graph.nodes[found.graph.value(edge)].shape
-            mine.append(Spot((skip.name,), side, place, shape, _axis(found, match)))
+            mine.append(Spot((skip.name,), side, place, shape, axis))
         if reason is None and not mine:
             reason = f"its {side} cannot be laid hands on"
         taken = next((chosen[s.place] for s in mine if s.place in chosen), None)
@@ -157,6 +163,23 @@ class Calls:
         number = self.number(node, module)
         return number if isinstance(number, str) else Place(module, name, number, edge.pos + node.shift)
 
+    def made(self, edge: Edge, match: Match, axis: int | None) -> Place | str:
+        """The call that makes what a branch brings to a concatenation of channels; or why there is none."""
+        nodes = self.found.graph.nodes
+        merge, node = nodes[match.merge], nodes[self.found.graph.value(edge)]
+        many = len(merge.shape)
+        if axis is None or merge.dim is None or merge.dim % many != axis % many:
+            return "its merge is a concat, and not known to be one of channels"
+        if node.inplace:
+            return f"what its branch brings is made in place ({node.op})"
+        reason = unreachable(node, RESULT)
+        if reason:
+            return reason
+        assert node.call is not None
+        module = common(nodes[i].module for i in bits_of(match.branch_nodes) if nodes[i].params)
+        number = self.number(node, module)
+        return number if isinstance(number, str) else Place(module, node.call.name, number, RESULT)
+
     def number(self, node: Node, module: str) -> int | str:
         """How many calls of that name the forward of ``module`` makes before a node's call; or why it is not known."""
         assert node.call is not None
@@ -185,6 +208,17 @@ class Calls:
 def inside(path: str, module: str) -> bool:
     """Whether a path is a module's or of something in it."""
     return not module or path == module or path.startswith(f"{module}.")
+
+
+def common(paths: Iterable[str]) -> str:
+    """The module that holds all of some modules."""
+    parts = [path.split(".") for path in paths]
+    head: list[str] = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        head.append(names[0])
+    return ".".join(head)
 
 
 def unreachable(node: Node, position: int) -> str:

@@ -132,7 +132,7 @@ class AtCalls(TorchFunctionMode):
 
     Args:
         edits: the small modules by name.
-        at: function name → number of the call → tensor argument → name of the edit.
+        at: function name → number of the call → tensor argument, −1 for what it returns → name of the edit.
         where: the module, for messages.
     """
 
@@ -179,6 +179,8 @@ class AtCalls(TorchFunctionMode):
             )
         new = list(given)
         for position, edit in places.items():
+            if position < 0:
+                continue
             z = given[position]
             if position == 0 and name.endswith("_") and not name.endswith("__"):
                 # It is written to: whoever holds it must see the result.
@@ -186,7 +188,8 @@ class AtCalls(TorchFunctionMode):
             else:
                 new[position] = self.edits[edit](z)
         args, kwargs = _replaced((args, kwargs), new, [0])
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        return self.edits[places[-1]](out) if -1 in places else out
 
 
 def _kind(value):  # type: ignore[no-untyped-def]
