@@ -36,6 +36,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "pre-norm": {},
     "scalelong": {},
     "hyper-connections": {},
+    "value-residual": {},
 }
 PAGE = Path(__file__).parents[1] / "docs" / "remedies" / "retrofit.md"
 BEGIN, END = "<!-- reached: made by benchmarks/retrofit.py -->", "<!-- /reached -->"

@@ -5,6 +5,7 @@ A worker that dies or hangs costs one model.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
@@ -36,20 +37,21 @@ class WorkerDied(Exception):
     """A worker ended in the middle of a job."""
 
 
-def _serve(pipe: Any, memory_gb: float) -> None:
-    sweep_job.prepare(memory_gb)
+def _serve(pipe: Any, memory_gb: float, job: str) -> None:
+    todo = importlib.import_module(job)
+    todo.prepare(memory_gb)
     pipe.send(None)  # ready: the time-out of a job does not count the imports
     while (ref := pipe.recv()) is not None:
-        pipe.send(sweep_job.examine(ref))
+        pipe.send(todo.examine(ref))
 
 
 class LocalWorker:
     """A process of this machine, started anew (spawned), so that it shares nothing with the others."""
 
-    def __init__(self, memory_gb: float) -> None:
+    def __init__(self, memory_gb: float, job: str = "sweep_job") -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, memory_gb), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, memory_gb, job), daemon=True)
         self.process.start()
         theirs.close()
         self._receive()
@@ -79,8 +81,10 @@ class LocalWorker:
 class RayWorker:
     """An actor of a Ray cluster, on one core of it."""
 
-    def __init__(self, memory_gb: float) -> None:
+    def __init__(self, memory_gb: float, job: str = "sweep_job") -> None:
         import ray
+
+        assert job == "sweep_job", "a cluster runs find alone"
 
         self.ray = ray
         self.actor = ray.remote(num_cpus=1, max_restarts=0)(sweep_job.Examiner).remote(memory_gb)
@@ -126,8 +130,13 @@ def workers_of(spec: str) -> tuple[type[LocalWorker] | type[RayWorker], int]:
     return RayWorker, int(ray.cluster_resources().get("CPU", 1))
 
 
-def examined(refs: Sequence[str], spec: str, timeout: float, memory_gb: float) -> Iterator[dict[str, Any]]:
-    """The records of models, as they are done; a death or a time-out is one too."""
+def examined(
+    refs: Sequence[str], spec: str, timeout: float, memory_gb: float, job: str = "sweep_job"
+) -> Iterator[dict[str, Any]]:
+    """The records of models, as they are done; a death or a time-out is one too.
+
+    ``job`` is a module with `prepare` and `examine`.
+    """
     kind, count = workers_of(spec)
     left = list(reversed(refs))
     free: list[Worker] = []
@@ -135,7 +144,7 @@ def examined(refs: Sequence[str], spec: str, timeout: float, memory_gb: float) -
     try:
         while left or busy:
             while left and len(busy) < count:
-                worker = free.pop() if free else kind(memory_gb)
+                worker = free.pop() if free else kind(memory_gb, job)
                 ref = left.pop()
                 worker.start(ref)
                 busy[worker] = ref, time.monotonic()

@@ -5,7 +5,7 @@ the median over rounds of the ratio of a round's time to the bare loop's in the 
 by its own clock over the same steps: what it does in them (fetching batches by index, checks of the loss, rates, run
 file, ledger) is in it, the evaluation and the checkpoints between them are not.
 
-    python benchmarks/train.py [--rounds 7] [--steps 300]
+    python benchmarks/train.py [--rounds 7] [--steps 300] [--case NAME …] [--way NAME …]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -161,8 +161,8 @@ def transformers_(work: Workload, steps: int) -> float:
     return watch.took
 
 
-def compare(name: str, rounds: int, steps: int) -> None:
-    """Ratios to the bare loop, round by round."""
+def compare(name: str, rounds: int, steps: int, wanted: Sequence[str] = ()) -> None:
+    """Ratios to the bare loop, round by round; of all ways, or those that are named."""
     refs = CASES[name]
     work = fit(refs[0], {}, refs[1], batch_size=RECIPE.batch_size)
     ways: dict[str, Callable[[], float]] = {
@@ -172,6 +172,7 @@ def compare(name: str, rounds: int, steps: int) -> None:
         "lightning.Trainer": lambda: lightning(work, steps),
         "transformers.Trainer": lambda: transformers_(work, steps),
     }
+    ways = {way: run for way, run in ways.items() if way == "bare" or not wanted or way in wanted}
     for way in ways.values():
         way()  # imports and first steps
     times: dict[str, list[float]] = {way: [] for way in ways}
@@ -202,6 +203,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--case", choices=list(CASES), action="append")
+    parser.add_argument(
+        "--way", action="append", default=[], help="beside the bare loop; repeatable; all when left out"
+    )
     told = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -212,7 +216,7 @@ def main() -> None:
         f"{told.rounds} rounds of {told.steps} steps of {RECIPE.batch_size} samples, in turns; ratio to the bare loop\n"
     )
     for name in told.case or CASES:
-        compare(name, told.rounds, told.steps)
+        compare(name, told.rounds, told.steps, told.way)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Race:
 
 DEPTH = "benchmarks/time_to_target/depth.py"
 IN_ROWS = ("zero-init", "auto", "grow", "agc")  # for nets with blocks in a row
+RIVALS = ("layer-drop", "hyper-connections")
 UNRATED = ("zero-init", "auto", "grow", "prodigy", "agc")
 SEQUENCES = Recipe(steps=120, batch_size=32, optimizer="adamw", lr=3e-3)
 TEXT = Recipe(steps=80, batch_size=8, optimizer="adamw", lr=1e-3)
@@ -63,7 +64,7 @@ RACES = {
             TEXT,
             tune_at_depth=3,
             deep=True,
-            remedies=UNRATED,
+            remedies=(*UNRATED, *RIVALS, "value-residual"),
             larger="skipgrad:preln48 --data text --batch-size 64 --tune-at-depth 3",
         ),
         Race(
@@ -108,7 +109,7 @@ RACES = {
             replace(IMAGES, steps=60),
             tune_at_depth=20,
             deep=True,
-            remedies=IN_ROWS,
+            remedies=(*IN_ROWS, *RIVALS),
             larger="skipgrad:resnet110 --data cifar10:DIR --tune-at-depth 20",
         ),
         Race(
@@ -131,7 +132,7 @@ RACES = {
             tune_at_depth=3,
             sick=True,
             deep=True,
-            remedies=IN_ROWS,
+            remedies=(*IN_ROWS, *RIVALS),
             larger="skipgrad:postln24 --data text --batch-size 64 --tune-at-depth 3",
         ),
         Race(
@@ -185,7 +186,7 @@ RACES = {
             TEXT,
             {"n_layer": 6, "n_embd": 64, "n_head": 4},
             tune_at_depth=2,
-            remedies=IN_ROWS,
+            remedies=(*IN_ROWS, *RIVALS, "value-residual"),
             larger="transformers:gpt2 --data text:FILE --batch-size 32 --tune-at-depth 3",
         ),
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import skipgrad as sg
+from ledger.spawned import trains
 
 
 class Block(nn.Module):
@@ -91,6 +92,49 @@ def test_a_compiled_model_is_saved_and_copied_inside() -> None:
     for m in (twin, again):
         assert "_compiled_call_impl" not in vars(m)
         assert torch.allclose(m(X), model(X))
+
+
+def test_a_model_in_ddp_is_copied_inside() -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(net())
+        with sg.watch(model) as ledger:
+            model(X).sum().backward()
+            copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), copy.deepcopy(model.module)]
+            for twin in copies:
+                twin(X).sum().backward()
+        assert len(ledger.rows()) == 2
+        assert [told(c) for c in copies] == [told(model), told(model), told(model.module)]
+        for twin in copies:
+            assert torch.equal(twin(X), model(X))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_model_is_handed_to_a_spawned_process_inside(compiled: bool) -> None:
+    model = net()
+    if compiled:
+        torch._dynamo.reset()
+        model.compile(backend="aot_eager")
+    context = torch.multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    with sg.watch(model) as ledger:
+        loss = model(X).square().sum()
+        loss.backward()
+        want = [p.grad.tolist() for p in model.parameters() if p.grad is not None]
+        model.zero_grad()
+        process = context.Process(target=trains, args=(model, X, answers))
+        process.start()
+        told_loss, grads, more = answers.get(timeout=120)
+        process.join(60)
+    assert process.exitcode == 0
+    assert more == []
+    assert told_loss == pytest.approx(float(loss.detach()))
+    for mine, its in zip(want, grads, strict=True):
+        assert torch.allclose(torch.tensor(mine), torch.tensor(its))
+    assert len(ledger.rows()) == 2
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::FutureWarning")

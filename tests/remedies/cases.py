@@ -108,6 +108,24 @@ class UNet(nn.Module):
         return self.up1(torch.cat([a, d], 1))
 
 
+class Attends(nn.Module):
+    """A pre-norm layer with the attention that torch has."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+        return x + self.out(nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+def attention(seed: int = 0) -> tuple[nn.Module, torch.Tensor, SkipGraph]:
+    torch.manual_seed(seed)
+    model, x = nn.Sequential(nn.Linear(5, 6), *(Attends() for _ in range(3)), nn.Linear(6, 2)), torch.randn(4, 7, 5)
+    return model, x, sg.find(model, x)
+
+
 def post_norm(seed: int = 0) -> tuple[PostNorm, torch.Tensor, SkipGraph]:
     torch.manual_seed(seed)
     model, x = PostNorm(), torch.randn(6, 5)

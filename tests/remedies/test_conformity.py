@@ -29,6 +29,8 @@ def patient(name: str, dtype: torch.dtype = torch.float32):
         "pre-norm": cases.post_norm,
         "scalelong": cases.unet,
         "grow": cases.nine,
+        "layer-drop": cases.nine,
+        "value-residual": cases.attention,
     }
     usual = cases.idle if name == "prune-blocks" else cases.residual
     model, x, graph = made.get(name, usual)()
@@ -61,6 +63,8 @@ def test_what_is_registered_most_promising_first_retrofits_last():
         "auto",
         "grow",
         "prodigy",
+        "layer-drop",
+        "value-residual",
     ]
     assert sg.remedy("zero-init") is REMEDIES.get("zero-init")
 
@@ -210,6 +214,7 @@ def test_another_model_than_the_graphs_is_refused_before_anything_is_done(name: 
     assert cases.same(before, cases.state(other))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch looks at it where a graph breaks
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled_and_checkpoint_style_wrappers_are_looked_through(name: str):
     model, x, graph, measured = patient(name)

@@ -100,6 +100,11 @@ def dense(growing: bool = False) -> tuple[nn.Module, torch.Tensor]:
     return Dense(growing).double().eval(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
 
 
+def attention() -> tuple[nn.Module, torch.Tensor]:
+    model, x, _ = cases.attention()
+    return model.double().eval(), x.double()
+
+
 def unet() -> tuple[nn.Module, torch.Tensor]:
     model, x, _ = cases.unet()
     return model.double().eval(), x.double()
@@ -120,6 +125,8 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ("pre-norm", {}, transformer),
     ("scalelong", {"kappa": 0.5}, unet),
     ("scalelong", {"learned": True}, unet),
+    ("value-residual", {"start": 0.0}, attention),
+    ("value-residual", {"start": 0.5}, attention),
     ("hyper-connections", {}, transformer),
     ("hyper-connections", {"num_residual_streams": 3}, images),
 ]
@@ -159,6 +166,10 @@ def test_the_skips_are_still_there(name: str, options: dict[str, Any], made: Any
         again = sg.find(model, x)
     if name == "hyper-connections":  # each block is now a branch of several streams
         assert len(again) > len(graph)
+    elif name == "value-residual":  # from the first values to each of the later ones
+        added = [s.name for s in again if s.name not in {o.name for o in graph}]
+        assert [s.name for s in again if s.name not in added] == [s.name for s in graph]
+        assert added == ["2.skipgrad_value_residual.0", "3.skipgrad_value_residual.0"]
     elif options.get("learned"):  # computed from x, the factor is a gate: no identity is left
         assert [o.kind for o in again.others] == ["parallel", "parallel", "gate", "gate"]
     else:
@@ -365,6 +376,31 @@ def test_a_concat_of_tokens_is_left() -> None:
     model, x = Tokens(), torch.randn(2, 3, 4)
     with pytest.raises(RemedyRefused, match="not known to be one of channels"):
         sg.remedy("stochastic-depth").plan(sg.find(model, x))
+
+
+def test_values_are_mixed_with_those_of_the_first() -> None:
+    model, x = attention()
+    with treated("value-residual", {"start": 0.25}, model, x):
+        got = model(x)
+    h, first = model[0](x), None
+    for layer in model[1:4]:
+        q, k, v = layer.qkv(layer.norm(h)).chunk(3, -1)
+        first = v if first is None else first
+        v = v if v is first else 0.75 * v + 0.25 * first
+        h = h + layer.out(nn.functional.scaled_dot_product_attention(q, k, v))
+    torch.testing.assert_close(got, model[4](h))
+
+
+def test_values_of_another_shape_and_nets_without_attention_are_told() -> None:
+    with pytest.raises(RemedyRefused, match="0 calls of scaled_dot_product_attention"):
+        sg.remedy("value-residual").plan(sg.find(*images()))
+    torch.manual_seed(0)
+    model = nn.Sequential(cases.Attends(6), nn.Linear(6, 8), cases.Attends(8), cases.Attends(8), nn.Linear(8, 2))
+    x = torch.randn(2, 7, 6)
+    with pytest.raises(RemedyRefused, match="the first attention's"):
+        sg.remedy("value-residual").plan(sg.find(model, x))
+    with pytest.raises(BadInput, match="share"):
+        sg.remedy("value-residual", start=2.0)
 
 
 def test_long_skips_can_be_switched_off() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -11,16 +11,14 @@ from skipgrad.core.branches import Ends, branch_ends, stops_zero
 from skipgrad.core.errors import BadInput
 from skipgrad.core.graph import SkipGraph
 from skipgrad.core.skips import Skip
+from skipgrad.remedies.blocks import by_owner, is_normed, not_a_block, what_follows
 from skipgrad.remedies.growing import Growing, Unit
 from skipgrad.remedies.knobs import Choice, Knob
 from skipgrad.remedies.plan import Plan, Remedy, RemedyKind, refusal
 from skipgrad.remedies.records import Edit, Left
 from skipgrad.remedies.registry import REMEDIES
-from skipgrad.remedies.retrofit.design import short_add
 
 FEWEST = 4  # blocks that can be left out; with fewer there is nothing to save
-_AGAIN = {"relu", "relu_"}  # change nothing of what has been through one already
-_NORMS = {"layer_norm", "rms_norm", "group_norm", "instance_norm"}  # change little of it
 
 _LINES = """\
 import skipgrad as sg
@@ -72,14 +70,11 @@ class Grow(Remedy):
         if not len(graph):
             raise refusal(self.name, "it has no skip, so no block can be left out")
         ends = branch_ends(graph, stops_zero)
-        blocks: dict[str, list[Skip]] = defaultdict(list)
-        for skip in graph.skips:
-            blocks[skip.owner].append(skip)
         left: list[Left] = []
         runs: list[list[Unit]] = [[]]
         last: str | None = None
-        for owner, skips in blocks.items():
-            why = next((w for s in skips if (w := _why_not(s, graph, ends, owner))), None)
+        for owner, skips in by_owner(graph).items():
+            why = next((w for s in skips if (w := _why_not(s, graph, ends))), None)
             if why is not None:
                 left += [Left(s.name, why) for s in skips]
                 runs.append([])
@@ -147,40 +142,20 @@ def _staged(run: Sequence[Unit], start: float) -> list[tuple[Unit, int]]:
     return list(zip(run, stages(len(run), start), strict=True))
 
 
-def _why_not(skip: Skip, graph: SkipGraph, ends: Ends, owner: str) -> str | None:
-    if not owner:
-        return "its add is in the model's own forward: there is no block to leave out"
-    if skip.shortcut != "identity":
-        return f"its shortcut is no identity but {skip.shortcut}"
-    if (why := short_add(skip)) is not None:
+def _why_not(skip: Skip, graph: SkipGraph, ends: Ends) -> str | None:
+    if (why := not_a_block(skip)) is not None:
         return why
     zeroed = Counter(name for names in ends.skips.values() for name in names)[skip.name]
     if zeroed < max(1, len(skip.branches)):
         said = [one.reason for one in ends.left if one.skip == skip.name]
         return f"its branch cannot start at zero: {said[0] if said else 'an end of it is not known'}"
-    after = _after(skip, graph)
-    if after is None:
-        return "it is the last of its run: what comes behind its add is not known"
-    behind = set(after.trunk)
-    if not behind or (behind <= _AGAIN and behind & set(skip.trunk)) or _normed(skip, graph):
-        return None
-    return f"{', '.join(after.trunk)} comes behind its add"
-
-
-def _after(skip: Skip, graph: SkipGraph) -> Skip | None:
-    return next((s for s in graph.skips if s.previous == skip.name), None)
-
-
-def _normed(skip: Skip, graph: SkipGraph) -> bool:
-    """Whether a norm is behind its add, and was behind the add before it, too."""
-    after = _after(skip, graph)
-    return after is not None and bool(after.trunk) and set(after.trunk) <= _NORMS & set(skip.trunk)
+    return what_follows(skip, graph, norms=True)
 
 
 def _unit(owner: str, skips: Sequence[Skip], graph: SkipGraph, ends: Ends) -> Unit:
     names = {s.name for s in skips}
     paths = tuple(p for p, of in ends.skips.items() if names & set(of))
-    return Unit(owner, ", ".join(s.name for s in skips), paths, any(_normed(s, graph) for s in skips))
+    return Unit(owner, ", ".join(s.name for s in skips), paths, any(is_normed(s, graph) for s in skips))
 
 
 REMEDIES.register("grow", Grow(), rank=21)

@@ -23,11 +23,11 @@ from skipgrad.instrument.faults import explained
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate, strip_call
 from skipgrad.probes.lesion import Lesions, dropped
+from skipgrad.remedies.blocks import by_owner, not_a_block, what_follows
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.plan import Applied, Plan, Remedy, RemedyKind, measurements_of, refusal
 from skipgrad.remedies.records import Checked, Edit, Left, Verification
 from skipgrad.remedies.registry import REMEDIES
-from skipgrad.remedies.retrofit.design import short_add
 
 IDLE = 0.01  # as SG005: without such a branch x changes by a hundredth, and the gradient, too
 _LINES = """\
@@ -139,13 +139,11 @@ class PruneBlocks(Remedy):
                 todo="pass a ledger that watched some steps of the trained net",
             )
         shares = _shares(rows)
-        blocks: dict[str, list[Skip]] = defaultdict(list)
-        for skip in graph.skips:
-            blocks[skip.owner].append(skip)
+        blocks = by_owner(graph)
         edits: list[Edit] = []
         left: list[Left] = []
         for owner, skips in blocks.items():
-            why = next((w for s in skips if (w := self._why_not(s, graph, shares, owner))), None)
+            why = next((w for s in skips if (w := self._why_not(s, graph, shares))), None)
             if why is not None:
                 left += [Left(s.name, why) for s in skips]
                 continue
@@ -160,14 +158,8 @@ class PruneBlocks(Remedy):
         bind = partial(_bound, graph=graph, branches=branches)
         return Plan(self.name, tuple(edits), tuple(left), _LINES.format(paths=list(paths)), bind)
 
-    def _why_not(
-        self, skip: Skip, graph: SkipGraph, shares: Mapping[str, tuple[float, float]], owner: str
-    ) -> str | None:
-        if not owner:
-            return "its add is in the model's own forward: there is no block to take out"
-        if skip.shortcut != "identity":
-            return f"its shortcut is no identity but {skip.shortcut}"
-        if (why := short_add(skip)) is not None:
+    def _why_not(self, skip: Skip, graph: SkipGraph, shares: Mapping[str, tuple[float, float]]) -> str | None:
+        if (why := not_a_block(skip)) is not None:
             return why
         if skip.name not in shares:
             return "it was not measured"
@@ -180,7 +172,7 @@ class PruneBlocks(Remedy):
                 return f"no lesion of it: {self.lesions.left.get(skip.name, 'it was not asked for')}"
             if not without - self.lesions.base <= self.tolerance:
                 return f"the score without it is {number(without)}, with it {number(self.lesions.base)}"
-        return _what_follows(skip, graph)
+        return what_follows(skip, graph)
 
 
 def _shares(measured: Measurements) -> dict[str, tuple[float, float]]:
@@ -193,18 +185,6 @@ def _shares(measured: Measurements) -> dict[str, tuple[float, float]]:
             found[r.skip].append((r.branch_norm / r.skip_norm, r.branch_rms / r.x_rms))
     told = {s: (median(v[0] for v in values), median(v[1] for v in values)) for s, values in found.items()}
     return {s: v for s, v in told.items() if all(map(math.isfinite, v))}
-
-
-def _what_follows(skip: Skip, graph: SkipGraph) -> str | None:
-    """Why y may be something else than x where F(x) = 0, by what comes between this add and the next fork."""
-    after = next((s for s in graph.skips if s.previous == skip.name), None)
-    if after is None:
-        return "it is the last of its run: what comes behind its add is not known"
-    if not after.trunk:
-        return None
-    if set(after.trunk) <= {"relu", "relu_"} and skip.previous is not None and "relu" in "".join(skip.trunk):
-        return None  # x has been through one already
-    return f"{', '.join(after.trunk)} comes behind its add"
 
 
 def _weights(model: nn.Module, path: str, doing: str) -> list[nn.Parameter]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from skipgrad.instrument.wrappers import unwrap
 from skipgrad.train.aids.accumulate import labels, shares
+from skipgrad.train.device import device_of
 
 
 class Group:
@@ -25,6 +26,10 @@ class Group:
     rank = 0
     world = 1
     strategy = "ddp"
+
+    def device(self, name: str) -> torch.device:
+        """The device of that name, or this process' own of that kind."""
+        return device_of(name)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model as it is called in this group."""

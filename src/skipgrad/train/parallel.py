@@ -1,16 +1,17 @@
-"""Several processes, started by ``torchrun``: DistributedDataParallel, or ``fully_shard`` (FSDP2).
+"""Several processes, started by ``torchrun`` or ``srun``: Lightning Fabric's DDP, or FSDP2.
 
-It is PyTorch's own, a call each: Fabric would bring the same two, an extra to install, and a second way of saying
-device and precision, whose results would not be bitwise those of a trial.
+Fabric finds its place among the processes, starts the exchange, chooses the device, wraps the model and holds the
+exchange back between micro-batches. One process needs none of it: importing Fabric takes longer than PyTorch itself.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed as dist
@@ -20,56 +21,113 @@ from skipgrad.core.errors import BadInput, ModelError, SkipgradError
 from skipgrad.core.registry import nearest
 from skipgrad.instrument.wrappers import unwrap
 from skipgrad.train.aids.accumulate import labels, shares
+from skipgrad.train.device import device_of
 from skipgrad.train.group import Group
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 STRATEGIES = ("ddp", "fsdp")
+DOING = "starting processes"
+START = "start it with torchrun --nproc-per-node N -m skipgrad train …, or srun"
 # What the libraries below say when another process is gone.
 _LOST = ("closed by peer", "connection reset", "timed out waiting", "timeout", "broken pipe", "gloo", "nccl")
 
 
 @contextmanager
 def processes(strategy: str, device: str, timeout: float) -> Iterator[Group]:
-    """The group that the environment tells of (``RANK``, ``WORLD_SIZE`` …), or this process alone.
+    """The group that the environment tells of (``torchrun``'s variables, or ``srun``'s), or this process alone.
 
     Args:
         strategy: ddp or fsdp.
-        device: cpu (gloo) or cuda (nccl).
+        device: cpu (gloo) or cuda (nccl); each process of a machine gets a GPU of its own.
         timeout: seconds after which the others are given up.
 
     Raises:
-        BadInput: no such strategy; or an environment that does not hold together.
+        BadInput: no such strategy or device; Fabric is not installed; or an environment that does not hold together.
     """
     if strategy not in STRATEGIES:
+        raise BadInput(DOING, where="strategy", received=repr(strategy), todo=nearest(strategy, STRATEGIES))
+    torchrun, world, nodes = _environment()
+    if strategy == "fsdp" and not torchrun and world == 1:
         raise BadInput(
-            "starting processes", where="strategy", received=repr(strategy), todo=nearest(strategy, STRATEGIES)
-        )
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    if strategy == "fsdp" and "RANK" not in os.environ:
-        raise BadInput(
-            "starting processes",
+            DOING,
             where="strategy",
             received="fsdp in a process that torchrun has not started",
-            todo="start it with torchrun --nproc-per-node N -m skipgrad train …, or leave --strategy out",
+            todo=f"{START}, or leave --strategy out",
         )
-    if alone and strategy == "ddp":
+    if world == 1 and strategy == "ddp":
         yield Group()
         return
-    if dist.is_initialized():
-        yield Several(strategy, device)
-        return
+    kind = device_of(device).type
+    running = dist.is_initialized()
     try:
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(seconds=timeout))
-    except (ValueError, RuntimeError) as error:
+        fabric = _fabric(strategy, kind, timeout, torchrun, world, nodes)
+        fabric.launch()
+    except ModuleNotFoundError as error:
         raise BadInput(
-            "starting processes",
-            where="WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT",
-            received=str(error).splitlines()[0],
-            todo="start it with torchrun --nproc-per-node N -m skipgrad train …",
+            DOING, received="Lightning Fabric is not installed", todo="pip install 'skipgrad[train]'"
+        ) from error
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BadInput(
+            DOING,
+            where="LOCAL_RANK, RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT",
+            received=(str(error).splitlines() or [type(error).__name__])[0],
+            todo=START,
         ) from error
     try:
-        yield Several(strategy, device)
+        yield Several(strategy, fabric)
     finally:
-        dist.destroy_process_group()
+        if not running:
+            dist.destroy_process_group()
+
+
+def _environment() -> tuple[bool, int, int]:
+    """Whether torchrun has started this process; how many there are, and on how many machines."""
+    env = os.environ
+    try:
+        if "RANK" in env or "SLURM_STEP_ID" not in env:
+            world = int(env.get("WORLD_SIZE", "1"))
+            return "RANK" in env, world, max(1, world // int(env.get("LOCAL_WORLD_SIZE", world)))
+        return False, int(env.get("SLURM_NTASKS", "1")), int(env.get("SLURM_NNODES", "1"))
+    except ValueError as error:
+        raise BadInput(DOING, where="WORLD_SIZE", received=str(error), todo=START) from error
+
+
+def _fabric(strategy: str, kind: str, timeout: float, torchrun: bool, world: int, nodes: int) -> Fabric:
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning.fabric.strategies.ddp import DDPStrategy
+    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
+
+    class Ddp(DDPStrategy):
+        def setup_module(self, module: nn.Module) -> Any:
+            # A remedy may leave blocks out: their weights get no gradient then.
+            if any(hasattr(part, "skipgrad_gate") for part in module.modules()):
+                self._ddp_kwargs["find_unused_parameters"] = True
+            return super().setup_module(module)
+
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # each process says that it is there
+    limit = timedelta(seconds=timeout)
+    way = Ddp(timeout=limit) if strategy == "ddp" else ModelParallelStrategy(_cut, world, 1, timeout=limit)
+    place = TorchElasticEnvironment() if torchrun else SLURMEnvironment()
+    return Fabric(accelerator=kind, devices=world // nodes, num_nodes=nodes, strategy=way, plugins=[place])
+
+
+def _cut(model: nn.Module, mesh: Any) -> nn.Module:
+    """Spreads the weights, block by block where the model has blocks in a row."""
+    from torch.distributed.fsdp import fully_shard  # a second that a single process need not pay
+
+    over = mesh["data_parallel"]
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            for block in module:
+                if not isinstance(block, nn.ModuleList | nn.ModuleDict) and _has_depth(block):
+                    fully_shard(block, mesh=over)
+    fully_shard(model, mesh=over)
+    return model
 
 
 @contextmanager
@@ -98,29 +156,23 @@ class Several(Group):
 
     Args:
         strategy: ddp or fsdp.
-        device: where the exchange takes place.
+        fabric: launched.
     """
 
-    def __init__(self, strategy: str, device: str) -> None:
-        self.strategy = strategy
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self._device = device
+    def __init__(self, strategy: str, fabric: Fabric) -> None:
+        self.strategy, self._fabric = strategy, fabric
+        self.rank, self.world = fabric.global_rank, fabric.world_size
+        self._set_up: Any = None
+
+    def device(self, name: str) -> torch.device:
+        """The one that is this process' own."""
+        return self._fabric.device
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """In DistributedDataParallel; or with its weights cut up, block by block where it has blocks in a row."""
-        if self.strategy == "ddp":
-            # A remedy may leave blocks out: their weights get no gradient then.
-            out = any(hasattr(module, "skipgrad_gate") for module in model.modules())
-            return nn.parallel.DistributedDataParallel(model, find_unused_parameters=out)
-        from torch.distributed.fsdp import fully_shard  # a second that a single process need not pay
-
-        for module in model.modules():
-            if isinstance(module, nn.ModuleList | nn.Sequential):
-                for block in module:
-                    if not isinstance(block, nn.ModuleList | nn.ModuleDict) and _has_depth(block):
-                        fully_shard(block)
-        fully_shard(model)
-        return model
+        # Compiled inside, as it was watched; what Fabric's own wrapper adds, a trial does itself.
+        self._set_up = self._fabric.setup_module(model, move_to_device=False, _reapply_compile=False)
+        return self._set_up._forward_module
 
     def weights(self, batches: Sequence[Any]) -> list[float | None]:
         """Shares in the mean over all labels of all processes, which then average their gradients."""
@@ -128,10 +180,7 @@ class Several(Group):
 
     def unsynchronised(self, model: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged with the last micro-batch only."""
-        if self.strategy == "fsdp":
-            model.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-            return nullcontext()
-        return nullcontext() if last else model.no_sync()  # pyright: ignore[reportCallIssue, reportReturnType]
+        return self._fabric.no_backward_sync(self._set_up, enabled=not last)
 
     def states(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
         """The whole state of both, put together from all processes."""
@@ -163,15 +212,15 @@ class Several(Group):
 
     def mean(self, value: float) -> float:
         """The mean over the processes."""
-        whole = torch.tensor([value], dtype=torch.float64, device=self._device)
-        dist.all_reduce(whole)
-        return float(whole) / self.world
+        return float(self._reduced(value, "mean"))
 
     def any(self, flag: bool) -> bool:
         """Whether it holds in one of the processes."""
-        whole = torch.tensor([int(flag)], device=self._device)
-        dist.all_reduce(whole, op=dist.ReduceOp.MAX)
-        return bool(whole)
+        return bool(self._reduced(float(flag), "max"))
+
+    def _reduced(self, value: float, how: str) -> torch.Tensor:
+        whole = torch.tensor([value], dtype=torch.float64, device=self._fabric.device)
+        return self._fabric.all_reduce(whole, reduce_op=how)  # pyright: ignore[reportReturnType]
 
 
 def _has_depth(block: nn.Module) -> bool:

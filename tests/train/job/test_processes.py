@@ -82,7 +82,12 @@ def test_a_lost_process_ends_the_others_with_a_message(tmp_path):
         free.bind(("127.0.0.1", 0))
         environment["MASTER_PORT"] = str(free.getsockname()[1])
     both = [
-        subprocess.Popen(words, env={**environment, "RANK": str(k)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        subprocess.Popen(
+            words,
+            env={**environment, "RANK": str(k), "LOCAL_RANK": str(k)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
         for k in range(2)
     ]
     path = tmp_path / "out" / "checkpoint.safetensors"
@@ -95,6 +100,37 @@ def test_a_lost_process_ends_the_others_with_a_message(tmp_path):
     assert both[0].returncode == 1
     assert b"another process is gone" in told
     assert b"goes on from the last checkpoint" in told
+
+
+def test_tasks_of_a_slurm_job_train_together(tmp_path):
+    """The variables ``srun`` sets, without Slurm: Fabric reads nothing else of it."""
+    assert finish(plain(tmp_path / "one")).returncode == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_STEP_ID": "0",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+    }
+    job |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1"}
+    environment = {**os.environ, **job, "MASTER_PORT": str(port)}
+    both = [
+        subprocess.Popen(
+            plain(tmp_path / "two"),
+            env={**environment, "SLURM_PROCID": str(k), "SLURM_LOCALID": str(k)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        for k in range(2)
+    ]
+    told = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(two) == 50
+    assert max(abs(a - b) / abs(a) for a, b in zip(one, two, strict=True)) <= 1e-5
 
 
 def test_a_batch_that_the_processes_do_not_divide_is_refused(tmp_path):

@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -377,6 +378,24 @@ def test_a_way_to_spread_that_is_none_and_one_without_torchrun(tmp_path):
         train(options(tmp_path / "out", strategy="dp"))
     with pytest.raises(BadInput, match="torchrun"):
         train(options(tmp_path / "out", strategy="fsdp"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORLD_SIZE", "two"), ("LOCAL_RANK", "")])
+def test_an_environment_that_does_not_hold_together_is_told(tmp_path, monkeypatch, name, value):
+    for key, fine in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(key, fine)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match="torchrun --nproc-per-node"):
+        train(options(tmp_path / "out"))
+
+
+def test_several_processes_without_fabric_name_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "lightning.fabric", None)
+    with pytest.raises(BadInput, match=r"skipgrad\[train\]"):
+        train(options(tmp_path / "out"))
 
 
 class Damped:

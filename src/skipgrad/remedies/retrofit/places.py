@@ -95,8 +95,8 @@ def spots(
         graph: the skips, as found (with their trace).
         wanted: why a skip is left alone, or None.
         side: which operands.
-        dense: lay hands on what a branch brings to a concatenation where it is made, as the layers of a dense block read
-            it at every later concatenation, and only where channels are joined.
+        dense: lay hands on what a branch brings to a concatenation of channels where it is made: the layers of a dense
+            block read it at every later concatenation.
 
     Returns:
         The spots in order of execution, and the skips left alone. A skip is left alone as a whole.

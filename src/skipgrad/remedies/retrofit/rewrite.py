@@ -1,5 +1,6 @@
 """Passes arguments of calls in a module's forward through small modules. Needs torch alone: it is pasted."""
 
+import threading
 from typing import ClassVar
 
 import torch
@@ -77,6 +78,41 @@ class LearnedScale(nn.Module):
         shape = [1] * z.dim()
         shape[0], shape[axis] = z.shape[0], z.shape[axis]
         return z * factor.to(z.dtype).view(shape)
+
+
+_VALUES = threading.local()  # by tag: the first attention's values, while a forward is under way
+
+
+class FirstValue(nn.Module):
+    """z, kept for the attentions that follow in this forward."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__()
+        self.tag = tag
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        setattr(_VALUES, self.tag, z)
+        return z
+
+
+class MixedValue(nn.Module):
+    """(1 − λ)·z + λ·z₁, with z₁ what `FirstValue` kept and λ learned; the last one lets go of it."""
+
+    def __init__(self, tag: str, start: float = 0.5, last: bool = False) -> None:
+        super().__init__()
+        self.tag, self.last = tag, last
+        self.mix = nn.Parameter(torch.full((1,), float(start)))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        first = getattr(_VALUES, self.tag, None)
+        if first is None or first.shape != z.shape:
+            raise RuntimeError(
+                f"skipgrad: values of shape {tuple(z.shape)} and none of that shape from {self.tag} in this forward "
+                "(a cache, or a checkpoint that runs a block again): undo the edit"
+            )
+        if self.last:
+            setattr(_VALUES, self.tag, None)
+        return torch.lerp(z, first.to(z.dtype), self.mix.to(z.dtype))
 
 
 class Normed(nn.Module):

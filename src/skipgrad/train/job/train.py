@@ -23,7 +23,6 @@ from skipgrad.instrument.threads import Threads, parse
 from skipgrad.models import Workload, fit
 from skipgrad.store import RUN, make_folder
 from skipgrad.train.clock import Clock
-from skipgrad.train.device import device_of
 from skipgrad.train.group import Group
 from skipgrad.train.job.course import Course, Setting
 from skipgrad.train.job.evaluate import figure_of
@@ -97,7 +96,7 @@ class _Training:
     ) -> None:
         self.prepare = prepare
         self.options, self.progress, self.group, self.wish, self.stack = options, progress, group, wish, stack
-        self.device = device_of(options.recipe.device)
+        self.device = group.device(options.recipe.device)
         check_split(options.recipe, group.world)
         for kind in options.log:
             if kind not in WRITERS:
