@@ -21,11 +21,13 @@ from machine import forget_peak, peak_bytes
 # find too; only find fails; it could not be decided, for want of memory or time.
 CLASSES = ("traced", "library", "model", "find", "undecided")
 _TELLING = ("tried first", "could not be traced", "no tensor")
-_LARGE = 10**9  # bytes of weights above which a model is run for real with smaller widths only
+_LARGE = 10**9  # bytes of weights above which a model is run for real with smaller widths only; more in more memory
 
 
 def prepare(memory_gb: float) -> None:
     """Once a worker: one thread, no downloads, and a limit of memory, so that too many real weights fail alone."""
+    global _LARGE
+    _LARGE = max(_LARGE, int((memory_gb - 8) * 2**30))
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     limit = int(memory_gb * 2**30)
     # Data, not address space: libraries mapped and the object store Ray shares are nobody's weights.

@@ -88,7 +88,7 @@ def place_of(tensor: torch.Tensor) -> Any:
 
 def facts(tensor: torch.Tensor) -> dict[str, Any]:
     floating = tensor.dtype.is_floating_point or tensor.dtype.is_complex
-    return {"shape": tuple(int(s) for s in tensor.shape), "floating": floating, "dtype": tensor.dtype}
+    return {"shape": tuple(map(int, tensor.shape)), "floating": floating, "dtype": tensor.dtype}
 
 
 def changed_by(raw: str, func: Any, args: Any, given: list[torch.Tensor], versions: list[int]) -> list[torch.Tensor]:

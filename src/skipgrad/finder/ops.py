@@ -21,6 +21,7 @@ constant    makes a tensor whose values do not depend on its input (``zeros_like
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 _TABLE: dict[str, str] = {
@@ -175,6 +176,7 @@ _SAME = {
 }
 
 
+@functools.cache
 def canonical(raw: str) -> str:
     """The op a function computes, whatever it is called: ``__iadd__``, ``add_`` and ``radd`` are ``add``.
 

@@ -37,7 +37,7 @@ from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
 from skipgrad.finder.trace import Node, Trace
 from skipgrad.finder.values import Values
 from skipgrad.instrument.calls import Address, EnteredOnce, function_name
-from skipgrad.instrument.tensors import is_counted, tensors_in
+from skipgrad.instrument.tensors import is_counted, listed, tensors_in
 
 ACCESSORS = frozenset({"__get__", "__set__", "__delete__"})  # of a tensor's attributes
 UNREGISTERED = "(unregistered)"  # a learned tensor that no module owns
@@ -172,7 +172,7 @@ class Recorder(EnteredOnce):
 
     def _meet(self, func: Any, raw: str, args: Any, kwargs: Any) -> Met:
         """What is known of a call before it is made."""
-        given = list(tensors_in((args, kwargs)))
+        given = listed(args, kwargs)
         op = ops.as_called(raw, args, kwargs)
         rule = self._rule(op, qualified_name(func)) if self._rules.ops else None
         return Met(func, raw, op, args, kwargs, given, [version_of(t) for t in given], rule)
@@ -201,7 +201,7 @@ class Recorder(EnteredOnce):
 
     def _count(self, raw: str, results: Any) -> int | None:
         """How many calls of this function came before; None for a call that makes no tensor."""
-        if not any(True for _ in tensors_in(results)):
+        if not isinstance(results, torch.Tensor) and not any(True for _ in tensors_in(results)):
             return None
         number = self.trace.calls[raw]
         if not self._apart or self._silent:
@@ -251,8 +251,8 @@ class Recorder(EnteredOnce):
         rule: str | None = None,
         params: tuple[str, ...] = (),
     ) -> None:
-        outs = list(tensors_in(results))
-        held = tuple(self.node_of(t) for t in given)
+        outs = [results] if isinstance(results, torch.Tensor) else list(tensors_in(results))
+        held = tuple([self.node_of(t) for t in given])
         fresh = [t for t in outs if not any(t is g for g in given) or any(t is c for c in changed)]
         if not fresh:  # ``x.to(dtype)`` that had nothing to do
             return

@@ -45,8 +45,8 @@ class Values:
 
     def get(self, tensor: torch.Tensor) -> int | None:
         """The node whose value a tensor holds; None for a tensor never met."""
-        value = self._value(tensor)
-        return None if value is None else value.node
+        value = self._by_id.get(id(tensor))
+        return value.node if value is not None and value.ref() is tensor else None
 
     def viewed(self, tensor: torch.Tensor, base: torch.Tensor) -> None:
         """Notes that a tensor is a view of another."""

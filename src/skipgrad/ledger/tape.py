@@ -200,11 +200,12 @@ class Tape(Recorder):
 
     def _keep(self, call: Address, results: Any) -> None:
         first = first_of(results)
-        nodes = [t.grad_fn for t in tensors_in(results)]
+        outs = [results] if isinstance(results, Tensor) else list(tensors_in(results))
+        nodes = [t.grad_fn for t in outs]
         self.order.append(call)
-        for t in tensors_in(results):
-            if t.grad_fn is not None and (at := self._values.get(t)) is not None:
-                self._by_edge[t.grad_fn, t.output_nr] = at
+        for t, node in zip(outs, nodes, strict=True):
+            if node is not None and (at := self._values.get(t)) is not None:
+                self._by_edge[node, t.output_nr] = at
         if self._region is not None:
             self._region.calls.append(call)
             self.regions[call] = self._region
@@ -219,7 +220,10 @@ class Tape(Recorder):
     # -- what is computed where nobody sees it ---------------------------------------------------------
     def node_of(self, tensor: Tensor) -> int:
         """The node whose value a tensor holds now."""
-        if self._values.get(tensor) is None and tensor.requires_grad and not tensor.is_leaf:
+        at = self._values.get(tensor)
+        if at is not None:
+            return at
+        if tensor.requires_grad and not tensor.is_leaf:
             self._unseen(tensor)
         return super().node_of(tensor)
 
