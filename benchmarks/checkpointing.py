@@ -4,7 +4,7 @@ For each way the peak of what a forward and backward allocate (torch's profiler;
 time of a step are measured. Then `sg.checkpointed` gets the largest budget with which its own peak, measured alike, is
 no higher, and the two take turns.
 
-    python benchmarks/checkpointing.py [--rounds 7]
+    python benchmarks/checkpointing.py [--rounds 7] [--compiled]
 """
 
 from __future__ import annotations
@@ -112,6 +112,34 @@ def compare(make: Callable[[], tuple[nn.Sequential, Tensor]], rounds: int) -> No
         )
 
 
+def compiled(rounds: int) -> None:
+    """PyTorch's own budget under ``torch.compile``, behind the same call, beside ours: each against its own plain."""
+    for share in ("0.75", "0.5", "0.25"):
+        told = []
+        for way in ("eager", "compiled"):
+            figures = []
+            for memory in (None, share):
+                torch._dynamo.reset()  # or what was compiled without a budget is run with one
+                net, x = deep()
+                ran = torch.compile(net) if way == "compiled" else net
+                ours = sg.checkpointed(ran, sg.find(net, x), x, memory=memory) if memory else None
+                trained(x, ran)
+                figures.append((peak(net, partial(trained, x, ran)), median(trained(x, ran) for _ in range(rounds))))
+                if ours is not None:
+                    ours.undo()
+            (most, plain), (less, again) = figures
+            told.append(f"{way} {most / 1e6:.1f} to {less / 1e6:.1f} MB, {1e3 * plain:.0f} to {1e3 * again:.0f} ms")
+        print(f"memory={share}: " + "; ".join(told), flush=True)
+
+
+def trained(x: Tensor, net: nn.Module) -> float:
+    """Seconds of a forward and a backward."""
+    net.zero_grad(set_to_none=True)
+    begin = time.perf_counter()
+    net(x).square().mean().backward()
+    return time.perf_counter() - begin
+
+
 def sequential(net: nn.Sequential, many: int, x: Tensor) -> Tensor:
     """PyTorch's own for modules in a row."""
     return checkpoint_sequential(net, many, x, use_reentrant=False)
@@ -137,10 +165,15 @@ def main() -> None:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compiled", action="store_true", help="beside PyTorch's own budget under torch.compile alone")
     told = parser.parse_args()
     torch.set_num_threads(1)
     print(__doc__.partition("\n")[0])
     print(f"{machine()}; one thread; {versions('torch', 'torchvision')}; medians of {told.rounds} steps, in turns")
+    if told.compiled:
+        print("\na hundred layers")
+        compiled(told.rounds)
+        return
     for name, make in {"a hundred layers": deep, "resnet50": real}.items():
         print(f"\n{name}")
         compare(make, told.rounds)

@@ -82,7 +82,9 @@ def told(case: Case, shallow: list[float], deep: list[float], carried: list[floa
         at = min(range(len(FACTORS)), key=found.__getitem__)
         edge = " (the grid's edge)" if at in (0, len(FACTORS) - 1) else ""
         curve = " ".join(f"{v:.3f}" for v in found)
-        extra = "" if found is shallow else f"; at the shallow net's rate {found[best]:.3f}, {found[best] - found[at]:+.3f}"
+        extra = (
+            "" if found is shallow else f"; at the shallow net's rate {found[best]:.3f}, {found[best] - found[at]:+.3f}"
+        )
         lines.append(f"  {name:21} {curve}   best at {case.recipe.lr * FACTORS[at]:g}{edge}{extra}")
     return lines
 
@@ -117,7 +119,11 @@ def mup_is_standard() -> str:
         return out
 
     one, two = run(False), run(True)
-    return "the same to the bit" if one == two else f"they differ by up to {max(abs(a - b) for a, b in zip(one, two, strict=True)):.2g}"
+    return (
+        "the same to the bit"
+        if one == two
+        else f"they differ by up to {max(abs(a - b) for a, b in zip(one, two, strict=True)):.2g}"
+    )
 
 
 def main() -> None:
