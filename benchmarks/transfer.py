@@ -29,7 +29,6 @@ from skipgrad.train import train_trial
 
 TEXT = Recipe(steps=80, batch_size=8, optimizer="adamw", lr=1e-3)
 IMAGES = Recipe(steps=80, batch_size=32, optimizer="sgd", lr=0.05)
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SEEDS = (0, 1)
 
 
@@ -43,6 +42,7 @@ class Case:
     data: str = "text"
     recipe: Recipe = TEXT
     args: dict[str, Any] = field(default_factory=dict)
+    factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)  # on the recipe's rate
 
 
 PRELN = Case("skipgrad:preln3", "skipgrad:preln12", 6)
@@ -52,7 +52,9 @@ CASES = {
     "width 128": replace(PRELN, args={"d_model": 128}),
     "weight decay .1": replace(PRELN, recipe=replace(TEXT, weight_decay=0.1)),
     "240 steps": replace(PRELN, recipe=replace(TEXT, steps=240)),
-    "SGD, resnet 20 to 56": Case("skipgrad:resnet20", "skipgrad:resnet56", 7, "digits", IMAGES),
+    "SGD, resnet 20 to 56": Case(
+        "skipgrad:resnet20", "skipgrad:resnet56", 7, "digits", IMAGES, factors=(0.25, 0.5, 1.0, 2.0, 4.0)
+    ),
     "postln 3 to 12": replace(PRELN, shallow="skipgrad:postln3", deep="skipgrad:postln12"),
 }
 
@@ -60,7 +62,7 @@ CASES = {
 def losses(ref: str, case: Case, remedy: dict[str, Any] | None = None) -> list[float]:
     """The loss at each rate; infinite where a run diverged."""
     out = []
-    for factor in FACTORS:
+    for factor in case.factors:
         found = []
         for seed in SEEDS:
             work = fit(ref, case.args, case.data, batch_size=case.recipe.batch_size)
@@ -76,16 +78,16 @@ def losses(ref: str, case: Case, remedy: dict[str, Any] | None = None) -> list[f
 
 def told(case: Case, shallow: list[float], deep: list[float], carried: list[float]) -> list[str]:
     """Lines on a case."""
-    best = min(range(len(FACTORS)), key=shallow.__getitem__)
+    best = min(range(len(case.factors)), key=shallow.__getitem__)
     lines = []
     for name, found in (("shallow", shallow), ("deep", deep), ("deep, depth-transfer", carried)):
-        at = min(range(len(FACTORS)), key=found.__getitem__)
-        edge = " (the grid's edge)" if at in (0, len(FACTORS) - 1) else ""
+        at = min(range(len(case.factors)), key=found.__getitem__)
+        edge = " (the grid's edge)" if at in (0, len(case.factors) - 1) else ""
         curve = " ".join(f"{v:.3f}" for v in found)
         extra = (
             "" if found is shallow else f"; at the shallow net's rate {found[best]:.3f}, {found[best] - found[at]:+.3f}"
         )
-        lines.append(f"  {name:21} {curve}   best at {case.recipe.lr * FACTORS[at]:g}{edge}{extra}")
+        lines.append(f"  {name:21} {curve}   best at {case.recipe.lr * case.factors[at]:g}{edge}{extra}")
     return lines
 
 
@@ -144,7 +146,7 @@ def main() -> None:
             kept[name] = [losses(case.shallow, case), losses(case.deep, case), losses(case.deep, case, options)]
             if given.rows:
                 given.rows.write_text(json.dumps(kept))
-        rates = ", ".join(f"{case.recipe.lr * f:g}" for f in FACTORS)
+        rates = ", ".join(f"{case.recipe.lr * f:g}" for f in case.factors)
         print(f"{name} ({case.recipe.optimizer}, {case.recipe.steps} steps; rates {rates})")
         print(*told(case, *kept[name]), sep="\n", flush=True)
 

@@ -56,6 +56,23 @@ def test_the_whole_costs_what_was_allowed(extra: float, jitter: float) -> None:
     assert len(measured) > 3 * FIRST or extra == 2.0  # what is allowed is used
 
 
+@pytest.mark.parametrize("each", [7, 50, 400])
+def test_an_evaluation_after_a_measured_step_is_not_what_measuring_costs(each: int) -> None:
+    clock = Clock()
+    budget = Budget(0.01, clock=clock, free=0.0)
+    measured = []
+    for number in range(10_000):
+        chosen = budget.begin(number)
+        if chosen:
+            measured.append(number)
+        clock.now += 1.2 if chosen else 1.0
+        if number % each == each - 1:
+            clock.now += 60.0
+    budget.stop()
+    assert budget.cost.seconds == pytest.approx(0.2 * len(measured), rel=0.02)
+    assert len(measured) > 3 * FIRST
+
+
 def test_free_measuring_is_done_at_most_steps() -> None:
     clock = Clock()
     assert len(run(Budget(0.01, clock=clock, free=0.0), clock, 200, extra=0.0)) > 150

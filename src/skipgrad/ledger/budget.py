@@ -16,6 +16,7 @@ FREE = 1.0  # seconds in all that measuring may cost in any case: of a short tra
 PLAIN = 4  # and this many plain ones right after them, to compare with
 AFTER = 3  # steps measured where something has changed, at most once in so many:
 APART = 50
+PAUSE = 3.0  # steps longer than a measured one usually is: the loop did something else meanwhile
 JUMP = 10.0  # times the loss or a norm of before: a change
 _WINDOW = 33
 
@@ -82,17 +83,21 @@ class Budget:
         self._whole += took
         if not self._measuring:
             self._plain.append(took)
-            if self._early:
-                usual = median(self._plain)
+            if self._early and len(self._plain) >= PLAIN:
+                typical = median(self._early)
                 for early in self._early:
-                    self._extra.append(max(0.0, early - usual))
-                    self._spent += self._extra[-1]
+                    self._spend(early, typical)
                 self._early.clear()
-        elif self._plain:
-            self._extra.append(max(0.0, took - median(self._plain)))
-            self._spent += self._extra[-1]
+        elif self._plain and not self._early:
+            self._spend(took, median(self._extra) + median(self._plain) if self._extra else took)
         else:
             self._early.append(took)
+
+    def _spend(self, took: float, typical: float) -> None:
+        """Files what a measured step took beyond a plain one; not the pause after it (an evaluation, a checkpoint)."""
+        usual = median(self._plain)
+        self._extra.append(max(0.0, (typical if took > typical + PAUSE * usual else took) - usual))
+        self._spent += self._extra[-1]
 
     def _affords(self, number: int) -> bool:
         if self._burst and number >= FIRST + PLAIN:
