@@ -97,6 +97,7 @@ if "OUTSIDE_OUT" in os.environ and "pytest" in sys.modules:
         from outside_job import judged
 
         given = tuple(args) if isinstance(args, list | tuple) else (args,)
+        given = tuple(x[:2] if getattr(x, "ndim", 0) == 4 else x for x in given)  # two images of six are as telling
 
         def make() -> Any:
             return copy.deepcopy(model), copy.deepcopy(given), copy.deepcopy(dict(kwargs or {}))
@@ -110,12 +111,23 @@ if "OUTSIDE_OUT" in os.environ and "pytest" in sys.modules:
     def _not_ours(*_: Any, **__: Any) -> None:
         pytest.skip("asks the peer's own trace")
 
+    class _Quiet:
+        """Something of the peer's own that its conftest sets back: whatever is done to it does nothing."""
+
+        def __getattr__(self, name: str) -> _Quiet:
+            return self
+
+        def __call__(self, *_: Any, **__: Any) -> _Quiet:
+            return self
+
     class _Peer(types.ModuleType):
         """Any name of the peer's that a test imports: what traces a model judges it, the rest is not ours."""
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(name)
+            if name.startswith("_"):
+                return _Quiet()
             if name.startswith("validate"):
                 return _judge
             return _nothing if name.startswith("show") else _not_ours
