@@ -382,6 +382,24 @@ def test_compiled_with_sizes_that_change() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("factor", [1e-30, 1e-12, 1.0, 1e20])
+def test_compiled_vanishing_and_enormous_gradients_are_sized(factor: float) -> None:
+    """In float32 the squares of these are zero, or infinite."""
+    model = Tower().eval()
+    rows = []
+    for called in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        with sg.watch(called, budget=None) as ledger:
+            (called(torch.ones(4, 6)).sum() * factor).backward()
+        rows.append(ledger.rows())
+    assert rows[0]
+    for one, two in zip(*rows, strict=True):
+        assert one.finite
+        assert two.finite
+        for name in ("skip_norm", "branch_norm", "total_norm", "out_norm", "cosine"):
+            assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-5, abs=0.0), name
+
+
+@pytest.mark.slow
 def test_compiled_to_reduce_overhead() -> None:
     # A net without a strided 1×1 convolution: on some processors torch's own compiled backward of one writes past its
     # memory and ends the process, without a ledger too (seen with torch 2.15 on an AVX2 machine).

@@ -16,6 +16,8 @@ SAFE = (1e-12, 1e15)
 # Evenly spaced blocks of so many neighbours (a line of a core's cache) can stand for a tensor that has twice as many
 # elements as they have together.
 NEIGHBOURS = 16
+# Norms beyond the first two are divided by the second two, powers of two.
+SMALL, LARGE, TINY, HUGE = 1e-18, 1e18, 2.0**-100, 2.0**100
 _kept = threading.local()
 
 
@@ -76,6 +78,22 @@ def measure(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     usable = torch.where((size > 0) & torch.isfinite(size), size, torch.ones_like(size))
     unit = t / usable
     return size, plain_norm(unit), unit
+
+
+def in_one_pass(t: Tensor) -> bool:
+    """Whether squares are added up in float64, where those of a float32 stay in range: in code the compiler makes.
+
+    The compiler reads a tensor once for all such sums. In eager mode a copy in float64 would be made first.
+    """
+    return torch.compiler.is_compiling() and t.device.type == "cpu" and t.dtype != torch.float64
+
+
+def root(square: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(m, norm/m) of a sum of squares in float64, with an m that keeps both in the range of ``dtype``."""
+    norm = square.sqrt()
+    one = torch.ones_like(norm)
+    scale = torch.where(norm < SMALL, one * TINY, torch.where(norm > LARGE, one * HUGE, one))
+    return scale.to(dtype), (norm / scale).to(dtype)
 
 
 def size_of(t: Tensor) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skipgrad.ledger.norms import looked_at, measure, pair, plain_norm, sample, size_of
+from skipgrad.ledger.norms import in_one_pass, looked_at, measure, pair, plain_norm, root, sample, size_of
 
 # Columns of a gather's row.
 S_MAX, S_NORM, B_MAX, B_NORM, T_MAX, T_NORM, DOT, X_SQUARE, SEEN_S, SEEN_B, SEEN = range(11)
@@ -49,6 +49,8 @@ def gathered(
         if quick is not None:  # the sizes were in a safe range, so that every scale m is 1
             s_norm, b_norm, t_norm, dot = quick
             return [1, s_norm, 1, b_norm, 1, t_norm, dot, float(x_square), 1, 1, 1]
+        if in_one_pass(s):
+            return _in_one_pass(s, b, wide, x_square)
     some = s if s is not None else b
     if some is None:
         return [0.0] * X_SQUARE + [float(x_square), 0, 0, 1]
@@ -69,12 +71,27 @@ def gathered(
     return row.tolist() if looked_at(row) else row
 
 
+def _in_one_pass(s: Tensor, b: Tensor, wide: torch.dtype, x_square: Square) -> Tensor:
+    """The row of S and B where neither has to be scaled first: four sums over one reading of the two."""
+    a, c = s.double(), b.double()
+    s_max, s_norm = root((a * a).sum(), wide)
+    b_max, b_norm = root((c * c).sum(), wide)
+    t_max, t_norm = root(((a + c) * (a + c)).sum(), wide)
+    dot = ((a * c).sum() / (s_max.double() * b_max.double())).to(wide)
+    square = x_square if isinstance(x_square, Tensor) else torch.full_like(s_norm, x_square)
+    one = torch.ones_like(s_norm)
+    return torch.stack([s_max, s_norm, b_max, b_norm, t_max, t_norm, dot, square, one, one, one])
+
+
 def arrived(grad: Tensor, wide: torch.dtype) -> Row:
     """The row of what arrives at a merge or a layer."""
     grad = grad.to(wide) if grad.dtype != wide else grad
     if looked_at(grad):
         return out_row(*size_of(grad))
-    size, norm, _ = measure(grad)
+    if in_one_pass(grad):
+        size, norm = root(grad.double().square().sum(), wide)
+    else:
+        size, norm, _ = measure(grad)
     return torch.stack([size, norm, torch.zeros_like(size), torch.ones_like(size)])
 
 
