@@ -1,8 +1,11 @@
-"""How long a person waits: importing the package, the help, and the report of a finished run.
+"""How long a person waits: importing the package, the help, the report of a finished run, and a training of one step.
 
     python benchmarks/startup.py RUN [--runs 7]
+    python benchmarks/startup.py --train [--runs 7]
 
-Whole processes, one after another, the three commands in turn; median, smallest and largest wall seconds.
+Whole processes, one after another, the commands in turn; median, smallest and largest wall seconds. ``--train``: a
+script as one writes it takes one step of torchvision's resnet18 on digits; `skipgrad train` does, too, and besides
+finds the skips, evaluates, and writes run file and weights. The ratio is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -15,12 +18,71 @@ import tempfile
 import time
 from pathlib import Path
 
+SCRIPT = """
+import torch, torchvision
+from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+digits = load_digits()
+images = torch.tensor(digits.images, dtype=torch.float32)[:, None].repeat(1, 3, 1, 1) / 16
+model = torchvision.models.resnet18(num_classes=10)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+for x, y in DataLoader(TensorDataset(images, torch.tensor(digits.target)), batch_size=32, shuffle=True):
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    break
+"""
+TRAIN = [
+    "train",
+    "torchvision:resnet18",
+    "--data",
+    "digits",
+    "--batch-size",
+    "32",
+    "--optimizer",
+    "sgd",
+    "--steps",
+    "1",
+    "--threads",
+    "1",
+]
+
+
+def training(runs: int) -> None:
+    """One step, by a script and by `skipgrad train`."""
+    pairs = []
+    for round_ in range(runs + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            took = []
+            for command in (
+                [sys.executable, "-c", SCRIPT],
+                [sys.executable, "-m", "skipgrad", *TRAIN, "--out", folder],
+            ):
+                start = time.perf_counter()
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                took.append(time.perf_counter() - start)
+            if round_:
+                pairs.append(took)
+    for name, values in zip(("a script, one step", "skipgrad train, one step"), zip(*pairs, strict=True), strict=True):
+        print(f"{name:30s} median {statistics.median(values):.3f} s [{min(values):.3f}-{max(values):.3f}]")
+    ratios = [b / a for a, b in pairs]
+    print(f"ratio {statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="a run file")
+    parser.add_argument("run", nargs="?", help="a run file")
+    parser.add_argument("--train", action="store_true")
     parser.add_argument("--runs", type=int, default=7)
     given = parser.parse_args()
+    if given.train:
+        training(given.runs)
+        return
+    if given.run is None:
+        parser.error("give a run file, or --train")
     with tempfile.TemporaryDirectory() as folder:
         program = [sys.executable, "-m", "skipgrad"]
         commands = {
