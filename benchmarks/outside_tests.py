@@ -68,8 +68,6 @@ def _start(
         "-m",
         "pytest",
         "-q",
-        "-x",
-        "--maxfail=100000",
         "-p",
         "outside_tests",
         "-p",

@@ -75,6 +75,16 @@ class Gate:
             raise _refused(f"a {what} that changes x by {off / (size or 1.0):.2g} with its branch at zero")
 
 
+def refuse_waiting(model: nn.Module, remedy: str) -> None:
+    """Refuses a model whose wrapper waits for the gradients of every weight, those of blocks left out, too."""
+    if isinstance(model, nn.parallel.DistributedDataParallel) and not model.find_unused_parameters:
+        raise RemedyRefused(
+            f"applying {remedy}",
+            received="a model in DistributedDataParallel, which waits for the gradients of every weight",
+            todo=f"wrap it with find_unused_parameters=True, or apply {remedy} before it is wrapped so",
+        )
+
+
 def left_out(model: nn.Module) -> list[str]:
     """The paths of the blocks that are left out now."""
     gates = ((name, getattr(type(module), "skipgrad_gate", None)) for name, module in model.named_modules())

@@ -13,7 +13,7 @@ from torch import nn
 from skipgrad.core.errors import RemedyRefused
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate
-from skipgrad.remedies.asleep import Gate
+from skipgrad.remedies.asleep import Gate, refuse_waiting
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.plan import Applied, Plan
 from skipgrad.remedies.records import Checked, Verification
@@ -72,12 +72,7 @@ class Dropping(Applied):
     def __init__(self, plan: Plan, model: nn.Module, drops: Mapping[str, float], steps: int | None, seed: int) -> None:
         super().__init__(plan, model)
         doing = f"applying {plan.remedy}"
-        if isinstance(self.given, nn.parallel.DistributedDataParallel) and not self.given.find_unused_parameters:
-            raise RemedyRefused(
-                doing,
-                received="a model in DistributedDataParallel, which waits for the gradients of every weight",
-                todo="wrap it with find_unused_parameters=True, or apply layer-drop before it is wrapped so",
-            )
+        refuse_waiting(self.given, plan.remedy)
         self.drops = dict(drops)
         self._blocks = [(locate(self.model, path, doing), Drop(), rate) for path, rate in drops.items()]
         self._length, self._seed = steps, seed

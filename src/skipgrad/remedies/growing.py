@@ -13,7 +13,7 @@ from torch import nn
 from skipgrad.core.errors import MeasureError, RemedyRefused
 from skipgrad.instrument.state import kept
 from skipgrad.instrument.wrappers import locate
-from skipgrad.remedies.asleep import Gate
+from skipgrad.remedies.asleep import Gate, refuse_waiting
 from skipgrad.remedies.evidence import Evidence
 from skipgrad.remedies.parameters import ParameterEdit
 from skipgrad.remedies.plan import Plan
@@ -64,12 +64,7 @@ class Growing(ParameterEdit):
         ends = {path: tuple(unit.skips.split(", ")) for unit, _ in late for path in unit.ends}
         super().__init__(plan, model, dict.fromkeys(ends), ends)
         doing = f"applying {plan.remedy}"
-        if isinstance(self.given, nn.parallel.DistributedDataParallel) and not self.given.find_unused_parameters:
-            raise RemedyRefused(
-                doing,
-                received="a model in DistributedDataParallel, which waits for the gradients of every weight",
-                todo="wrap it with find_unused_parameters=True, or apply grow before it is wrapped so",
-            )
+        refuse_waiting(self.given, plan.remedy)
         kept_back = {p for p in ends if p not in self.targets}
         if kept_back:
             reasons = "; ".join(dict.fromkeys(one.reason for one in self.skipped))

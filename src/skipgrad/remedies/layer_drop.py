@@ -71,11 +71,10 @@ class LayerDrop(Remedy):
     def __init__(self, rate: float = 0.3, steps: int | None = None, seed: int = 0) -> None:
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= MOST:
             raise BadInput("setting up layer-drop", where="rate", received=repr(rate), todo="give a share such as 0.3")
-        for what, value in (("steps", steps), ("seed", seed)):
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < (what == "steps")
-            ):
-                raise BadInput("setting up layer-drop", where=what, received=repr(value), todo="give a whole number")
+        for what, value, least in (("steps", 1 if steps is None else steps, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                todo = f"give a whole number from {least}"
+                raise BadInput("setting up layer-drop", where=what, received=repr(value), todo=todo)
         self.rate, self.steps, self.seed = float(rate), steps, seed
 
     def plan(self, graph: SkipGraph, measured: Any = None) -> Plan:
