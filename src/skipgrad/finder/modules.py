@@ -23,12 +23,18 @@ class ModuleStack:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.names = {id(m): name for name, m in model.named_modules()}
+        self.names: dict[int, str] = {}
+        for name, module in model.named_modules():
+            self.names[id(module)] = name
+            self.met(module, name)
         self.path: list[str] = [""]
         self.ran: set[str] = set()
         self.deepest = ""
         self._handles: list[Any] = []
         self._thread = 0
+
+    def met(self, module: nn.Module, name: str) -> None:
+        """Called with each of the model's modules, once; `name` is its path."""
 
     def entered(self, module: nn.Module, name: str) -> None:
         """Called when a module is called; `name` is its path."""

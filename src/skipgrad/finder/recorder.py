@@ -36,7 +36,7 @@ from skipgrad.finder.modules import ModuleStack
 from skipgrad.finder.rules import NO_RULES, Rule, Rules, resolved
 from skipgrad.finder.trace import Node, Trace
 from skipgrad.finder.values import Values
-from skipgrad.instrument.calls import Address, EnteredOnce, function_name
+from skipgrad.instrument.calls import Address, EnteredOnce, function_name, meant
 from skipgrad.instrument.tensors import is_counted, listed, tensors_in
 
 ACCESSORS = frozenset({"__get__", "__set__", "__delete__"})  # of a tensor's attributes
@@ -147,7 +147,7 @@ class Recorder(EnteredOnce):
         if raw in ACCESSORS:
             return self._attribute(func, raw, args, kwargs)
         if self._silent:
-            out = func(*args, **kwargs)
+            out = meant(func)(*args, **kwargs)
             self._passed_over(raw, args, kwargs, out)
             return out
         met = self._meet(func, raw, args, kwargs)
@@ -157,7 +157,7 @@ class Recorder(EnteredOnce):
         if out is None:
             self._inside += 1
             try:
-                out = func(*args, **kwargs)
+                out = meant(func)(*args, **kwargs)
             finally:
                 self._inside -= 1
         if raw == "__iter__":

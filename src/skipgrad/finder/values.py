@@ -48,6 +48,11 @@ class Values:
         value = self._by_id.get(id(tensor))
         return value.node if value is not None and value.ref() is tensor else None
 
+    def known(self, tensor: torch.Tensor, node: int) -> bool:
+        """Whether a tensor holds the value of this node."""
+        value = self._by_id.get(id(tensor))
+        return value is not None and value.node == node and value.ref() is tensor
+
     def viewed(self, tensor: torch.Tensor, base: torch.Tensor) -> None:
         """Notes that a tensor is a view of another."""
         value = self._value(tensor)

@@ -6,13 +6,16 @@ The finder's recorder, the ledger's mode and the probes' modes all see the calls
 
 from __future__ import annotations
 
+import inspect
+import sys
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, handle_torch_function
 from torch.utils._device import DeviceContext
 
 from skipgrad.instrument.tensors import is_counted
@@ -37,6 +40,36 @@ def followed() -> bool:
 def function_name(function: Any) -> str:
     """The name a function's calls are counted under."""
     return getattr(function, "__name__", None) or str(function)
+
+
+_HANDED_ON = handle_torch_function.__code__
+_DEEP = 12  # frames from a mode's handler up to the function that handed its call on
+_OPEN = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
+
+
+def meant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a call that a mode was handed computes without any mode: almost always the function itself.
+
+    Code that was copied out of torch may begin as the original does, ``if has_torch_function(…): return
+    handle_torch_function(original, …)``, and go on differently. Under a mode it would compute what the original does.
+    Then the copy is what is meant; made to run it, here, where the mode is not on, it goes on.
+    """
+    if type(function) is not FunctionType or not function.__module__.startswith("torch"):
+        return function
+    frame, deep = sys._getframe(1), 0
+    while frame is not None and frame.f_code is not _HANDED_ON and deep < _DEEP:
+        frame, deep = frame.f_back, deep + 1
+    caller = frame.f_back if frame is not None and frame.f_code is _HANDED_ON else None
+    if caller is None or str(caller.f_globals.get("__name__", "")).partition(".")[0] == "torch":
+        return function
+    code, values = caller.f_code, caller.f_locals
+    if code.co_freevars or code.co_flags & _OPEN:
+        return function
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    first = [values[n] for n in names[: code.co_argcount]]
+    named = {n: values[n] for n in names[code.co_argcount :]}
+    copy = FunctionType(code, caller.f_globals)
+    return lambda *_args, **_kwargs: copy(*first, **named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +160,7 @@ class Follower(EnteredOnce):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = function_name(func)
+        name, func = function_name(func), meant(func)
         if name not in self.route.expected or not is_counted(args, kwargs):
             return func(*args, **kwargs)
         address = Address(name, self._counts.get(name, 0))

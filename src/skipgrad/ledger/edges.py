@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 LEAF = "torch::autograd::AccumulateGrad"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where an edge leads when it leads to a tensor: the tensor's node and number, or the leaf itself."""
 
     node: Any

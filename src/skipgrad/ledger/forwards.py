@@ -13,11 +13,13 @@ from skipgrad.core import SkipGraph
 from skipgrad.finder import NO_RULES, Found, Rules
 from skipgrad.finder.build import build
 from skipgrad.finder.run import weights_of
-from skipgrad.instrument.tensors import describe
+from skipgrad.instrument.tensors import describe, tensors_in
+from skipgrad.ledger.memo import Memo, MemoTape
 from skipgrad.ledger.names import Names
 from skipgrad.ledger.plan import TapPlan, make_plan
 from skipgrad.ledger.tape import Tape
 
+REMEMBERED = 8  # shapes of inputs of which the last forward is remembered
 KEPT = 64  # kinds of forwards whose plans are kept; of one that comes back later the skips are matched anew
 
 
@@ -58,13 +60,25 @@ class Forwards:
         self._inner, self._note = inner, note
         self._sources, self._layers = sources, layers
         self._kinds: OrderedDict[Any, Kind] = OrderedDict()
+        self._memos: OrderedDict[Any, Memo] = OrderedDict()
         self._names = Names(graph)
         wanted = {s.name for s in graph.skips} if graph is not None else set()
         self._left_out = set(found.matches) - wanted if found is not None else set()
 
+    def memo(self, args: Any, kwargs: Any) -> Memo | None:
+        """The last forward on inputs like these."""
+        return self._memos.get(_shapes(args, kwargs))
+
     def kind(self, tape: Tape, args: Any, kwargs: Any) -> tuple[Kind, bool]:
         """The kind of a forward, and whether it is a new one."""
-        key = tape.key()
+        if isinstance(tape, MemoTape) and tape.memo is not None and tape.repeated:
+            key = tape.memo.key
+        else:
+            key = tape.key()
+            if isinstance(tape, MemoTape):
+                self._memos[_shapes(args, kwargs)] = Memo(tape.events, tape.trace.nodes, key)
+                if len(self._memos) > REMEMBERED:
+                    self._memos.popitem(last=False)
         kind = self._kinds.get(key)
         if kind is not None:
             self._kinds.move_to_end(key)
@@ -89,6 +103,10 @@ class Forwards:
         for name, reason in plan.refused.items():
             self._note(f"{name}: not measured: {reason}")
         return Kind(plan, ran)
+
+
+def _shapes(args: Any, kwargs: Any) -> Any:
+    return tuple([(tuple(t.shape), t.dtype) for t in tensors_in((args, kwargs))])
 
 
 def _united(known: SkipGraph | None, met: SkipGraph, left_out: set[str]) -> SkipGraph:

@@ -43,6 +43,18 @@ def sample(t: Tensor, blocks: int) -> Tensor:
     return row.as_strided((blocks, NEIGHBOURS), (row.numel() // blocks - 7, 1), row.storage_offset())
 
 
+def squares(t: Tensor, wide: torch.dtype) -> float:
+    """The sum of the squares of a CPU tensor, in float32 or float64, block by block, so that no digits are lost."""
+    if t.dtype == wide and t.is_contiguous():
+        row = t.view(-1)
+    else:
+        row = _scratch(wide, t.numel())[: t.numel()]
+        row.view(t.shape).copy_(t)
+    if row.numel() <= BLOCK:
+        return torch.dot(row, row).item()
+    return sum([torch.dot(block, block).item() for block in row.split(BLOCK)])
+
+
 def plain_norm(t: Tensor) -> Tensor:
     """‖t‖ in one pass. Adds up in chunks: one running sum shows in the sixth digit of a large float32 tensor."""
     if torch.compiler.is_compiling():
@@ -100,9 +112,9 @@ def size_of(t: Tensor) -> tuple[float, float]:
     """The first two of `measure` as numbers, for a tensor that can be looked at."""
     if t.numel() == 0:
         return 0.0, 0.0
-    norm = float(plain_norm(t))
-    if SAFE[0] < norm < SAFE[1]:
-        return 1.0, norm
+    square = squares(flat(t), t.dtype)
+    if SAFE[0] ** 2 < square < SAFE[1] ** 2:
+        return 1.0, math.sqrt(square)
     size, unit, _ = measure(t)
     return float(size), float(unit)
 
@@ -116,19 +128,19 @@ def pair(s: Tensor, b: Tensor) -> tuple[float, float, float, float] | None:
     if not looked_at(s) or s.stride() != b.stride():
         return None
     row_s, row_b = flat(s), flat(b)
-    both = _scratch(s.dtype, min(BLOCK, row_s.numel()))
-    squares = [0.0, 0.0, 0.0, 0.0]
-    for start in range(0, row_s.numel(), BLOCK):
-        block_s, block_b = row_s[start : start + BLOCK], row_b[start : start + BLOCK]
-        block = both if block_s.numel() == both.numel() else both[: block_s.numel()]
-        torch.add(block_s, block_b, out=block)
-        squares[0] += torch.dot(block_s, block_s).item()
-        squares[1] += torch.dot(block_b, block_b).item()
-        squares[2] += torch.dot(block, block).item()
-        squares[3] += torch.dot(block_s, block_b).item()
-    if not all(SAFE[0] ** 2 < q < SAFE[1] ** 2 for q in squares[:3]):
+    many = row_s.numel()
+    both = _scratch(s.dtype, min(BLOCK, many))
+    pieces = [(row_s, row_b)] if many <= BLOCK else zip(row_s.split(BLOCK), row_b.split(BLOCK), strict=True)
+    square_s = square_b = square_t = dot = 0.0
+    for one, other in pieces:
+        total = torch.add(one, other, out=both[: one.numel()])
+        square_s += torch.dot(one, one).item()
+        square_b += torch.dot(other, other).item()
+        square_t += torch.dot(total, total).item()
+        dot += torch.dot(one, other).item()
+    if not all(SAFE[0] ** 2 < q < SAFE[1] ** 2 for q in (square_s, square_b, square_t)):
         return None
-    return math.sqrt(squares[0]), math.sqrt(squares[1]), math.sqrt(squares[2]), squares[3]
+    return math.sqrt(square_s), math.sqrt(square_b), math.sqrt(square_t), dot
 
 
 def _scratch(dtype: torch.dtype, many: int) -> Tensor:

@@ -10,7 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skipgrad.ledger.norms import in_one_pass, looked_at, measure, pair, plain_norm, root, sample, size_of
+from skipgrad.ledger.norms import (
+    NEIGHBOURS,
+    in_one_pass,
+    looked_at,
+    measure,
+    pair,
+    plain_norm,
+    root,
+    sample,
+    size_of,
+    squares,
+)
 
 # Columns of a gather's row.
 S_MAX, S_NORM, B_MAX, B_NORM, T_MAX, T_NORM, DOT, X_SQUARE, SEEN_S, SEEN_B, SEEN = range(11)
@@ -115,8 +126,8 @@ def mean_square(x: Tensor, wide: torch.dtype) -> float | Tensor:
     x = x.detach()
     if not looked_at(x):
         return plain_norm(x.to(wide) if x.dtype != wide else x).square() / max(1, x.numel())
-    some = sample(x, BLOCKS)
-    return torch.linalg.vector_norm(some, dtype=wide).item() ** 2 / max(1, some.numel())
+    some = sample(x, BLOCKS) if x.numel() > 2 * BLOCKS * NEIGHBOURS else x
+    return squares(some, wide) / max(1, some.numel())
 
 
 def total_of(grads: tuple[Tensor | None, ...], spec: Spec, role: str, wide: torch.dtype) -> Tensor | None:

@@ -8,7 +8,7 @@ forward goes on as if there were no tape.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from skipgrad.finder.calls import facts
 from skipgrad.finder.recorder import ACCESSORS, Met, Recorder
 from skipgrad.finder.rules import NO_RULES, Rules
 from skipgrad.finder.trace import Node
-from skipgrad.instrument.calls import Address, function_name
+from skipgrad.instrument.calls import Address, function_name, meant
 from skipgrad.instrument.tensors import first_of, mapped, tensors_in
 from skipgrad.ledger.edges import LEAF, Target, target_of
 from skipgrad.ledger.places import Places
@@ -40,14 +40,14 @@ class Made:
     """A call as autograd knows it.
 
     Attributes:
-        targets: per tensor argument, where edges to it lead; None where it needs no gradient.
+        targets: per tensor argument, where edges to it lead, as in a `Target`; None where it needs no gradient.
         before: autograd numbers its nodes; the call's own have this number or a higher one.
         nodes: of what the call returned, each once.
         first: node and number of the first result; (None, 0) when it has none.
         off: whether gradients were off.
     """
 
-    targets: tuple[Target | None, ...]
+    targets: tuple[tuple[Any, int, Tensor | None] | None, ...]
     before: int
     nodes: tuple[Any, ...]
     first: tuple[Any, int]
@@ -114,24 +114,28 @@ class Tape(Recorder):
         self._uses: dict[int, int] = {}  # node → how often its value was taken
         self._targets: tuple[Target | None, ...] = ()
         self._before = 0
+        self._squared: list[int] = []  # the tensors of the last call whose mean square was taken
+        self._used: list[int] = []  # the nodes that it was seen to use
 
     # -- calls -------------------------------------------------------------------------------------
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         # A compiler that works inside the forward makes calls of its own.
-        if self.failed or torch.compiler.is_compiling() or CompileContext.current_compile_id() is not None:
+        if torch.compiler.is_compiling() or CompileContext.current_compile_id() is not None:
             return func(*args, **kwargs)
+        if self.failed:
+            return meant(func)(*args, **kwargs)
         raw = function_name(func)
         if raw in ACCESSORS:
             return self._attribute(func, raw, args, kwargs)
         if self._silent:
-            out = func(*args, **kwargs)
+            out = meant(func)(*args, **kwargs)
             self._safely(self._passed_over, raw, args, kwargs, out)
             return out
         met: Met | None = self._safely(self._meet, func, raw, args, kwargs)
         self._inside += 1
         try:
-            out = func(*args, **kwargs)
+            out = meant(func)(*args, **kwargs)
         finally:
             self._inside -= 1
         if raw == "__iter__":
@@ -171,6 +175,7 @@ class Tape(Recorder):
 
     def _look(self, given: list[Tensor], op: str) -> None:
         """Takes down what has to be known of tensors before a call takes them, as it may change them in place."""
+        self._used, self._squared = [], []
         hidden = _functorch.peek_interpreter_stack() is not None
         self._targets = () if hidden else tuple(map(target_of, given))
         self._before = _sequence_number()
@@ -178,43 +183,56 @@ class Tape(Recorder):
         if hidden or not self._sized or (cls is None and op):  # most such ops ask for a size or the like
             return
         merges = cls in _MERGES and len(given) > 1
-        for tensor in given:
+        for pos, tensor in enumerate(given):
             if not tensor.is_floating_point():
                 continue
             at = self.node_of(tensor)
             if self.trace.nodes[at].role != "activation":
                 continue
             uses = self._uses[at] = self._uses.get(at, 0) + 1
+            self._used.append(at)
             node = self.trace.nodes[at]
             # A fork is taken at least twice, a part of one at least once, and F at least once, by a merge.
             part = node.op == "output" or node.op in ops.SPLITS
             if (merges or part or uses > 1) and at not in self.squares:
-                wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-                self.squares[at] = mean_square(tensor, wide)
+                self.squares[at] = square_of(tensor)
+                self._squared.append(pos)
 
     def _record(self, op: str, call: Address | None, given: list[Tensor], *rest: Any, **more: Any) -> None:
-        results = rest[1]
+        results, many = rest[1], len(self.trace.nodes)
         super()._record(op, call, given, *rest, **more)
+        if len(self.trace.nodes) == many:  # a dropout of 0, ``x.to(dtype)`` that had nothing to do: no use of x
+            for at in self._used:
+                self._uses[at] -= 1
+            self._used = []
         if call is not None:
             self._keep(call, results)
 
     def _keep(self, call: Address, results: Any) -> None:
-        first = first_of(results)
-        outs = [results] if isinstance(results, Tensor) else list(tensors_in(results))
-        nodes = [t.grad_fn for t in outs]
         self.order.append(call)
-        for t, node in zip(outs, nodes, strict=True):
-            if node is not None and (at := self._values.get(t)) is not None:
-                self._by_edge[node, t.output_nr] = at
         if self._region is not None:
             self._region.calls.append(call)
             self.regions[call] = self._region
+        off = not torch.is_grad_enabled()
+        if isinstance(results, Tensor):
+            node, number = results.grad_fn, results.output_nr
+            if node is not None and (at := self._values.get(results)) is not None:
+                self._by_edge[node, number] = at
+            nodes = () if node is None else (node,)
+            self.made[call] = Made(self._targets, self._before, nodes, (node, number), off)
+            return
+        first = first_of(results)
+        outs = list(tensors_in(results))
+        found = [t.grad_fn for t in outs]
+        for t, node in zip(outs, found, strict=True):
+            if node is not None and (at := self._values.get(t)) is not None:
+                self._by_edge[node, t.output_nr] = at
         self.made[call] = Made(
             self._targets,
             self._before,
-            tuple(dict.fromkeys(n for n in nodes if n is not None)),
+            tuple(dict.fromkeys(n for n in found if n is not None)),
             (None, 0) if first is None else (first.grad_fn, first.output_nr),
-            off=not torch.is_grad_enabled(),
+            off,
         )
 
     # -- what is computed where nobody sees it ---------------------------------------------------------
@@ -355,10 +373,16 @@ class Tape(Recorder):
         batches = {n.shape[0] for n in inputs if n.shape and n.shape[0] > 1}
         lengths = {n.shape[1] for n in inputs if len(n.shape) in (2, 3) and n.shape[1] > 1}
         lengths |= {b * t for b in batches for t in lengths}
-        return tuple([_kind(node, batches, lengths) for node in self.trace.nodes])
+        return tuple([kind_of(node, batches, lengths) for node in self.trace.nodes])
 
 
-def _kind(n: Node, batches: set[int], lengths: set[int]) -> Any:
+def square_of(tensor: Tensor) -> Square:
+    """The mean square of a value, in float64 where that is its own precision."""
+    return mean_square(tensor, torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+
+
+def kind_of(n: Node, batches: Collection[int] = (), lengths: Collection[int] = ()) -> Any:
+    """What a node is, but for sizes that the inputs have, and for where in memory it lies."""
     shape: tuple[Any, ...] = n.shape
     if shape and n.role == "activation":
         rest = tuple([-2 if size in lengths else size for size in shape[1:]])
