@@ -3,10 +3,11 @@
     python benchmarks/overhead.py [--models NET …] [--variants GROUP …] [--compiled] [--memory] [--rounds 15]
         [--threads 1] [--device cpu|cuda] [--python-for-peer GROUP=PYTHON] [--smoke] [--json] [--out FILE]
 
-Nets: resnet20, resnet50 (torchvision), vit-s (timm), gpt2 (transformers). Groups of variants: ``ledger`` (every step,
-every 10th, every step without the layers), ``hooks`` (register_full_backward_hook), ``torchlens-watch``,
-``torchlens-trace``, ``wandb``, ``cockpit``; with ``--compiled`` the ledger again, on models under torch.compile. The
-optimizer is SGD with momentum.
+Nets: resnet20, resnet50 (torchvision), vit-s (timm), gpt2 (transformers); resnet50-2 and gpt2-1, the same with a
+smaller batch. Groups of variants: ``ledger`` (every step, every 10th, every step without the layers), ``hooks``
+(register_full_backward_hook), ``torchlens-watch``, ``torchlens-trace``, ``wandb``, ``cockpit``; with ``--compiled`` the
+ledger again, on models under torch.compile; ``budget`` and ``budget-compiled``, the ledger as it comes, rounds of 50
+steps in a row. The optimizer is SGD with momentum.
 
 Each group has a fresh process for each net, because torchlens puts functions of its own in the place of torch's for
 good, wandb starts a service beside the process and cockpit extends modules: nobody else is to pay for that. Each has
@@ -17,7 +18,7 @@ its one measured step.
 
 Printed per variant: the median time of a step; median and quartiles of its ratio to the plain step of the same round;
 the ratio of the two lower quartiles and of the two shortest times, which what others do on the machine distorts less;
-the median ratio of the processor's seconds of this process; whether the goal is met (``met`` or ``missed`` when the
+that of all rounds together; the median ratio of the processor's seconds of this process; whether the goal is met (``met`` or ``missed`` when the
 95 % interval of the median lies on one side of it, ``open`` when not, or below six rounds); what it measured. A peer
 that is not installed, or fails on a net, is printed with its error.
 
@@ -46,7 +47,7 @@ from typing import Any
 
 from machine import machine, versions
 from overhead_groups import GROUPS
-from overhead_nets import NETS
+from overhead_nets import NETS, SIZES
 from overhead_table import memory_table, times_table
 
 _JOB = Path(__file__).with_name("overhead_job.py")
@@ -187,10 +188,12 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def main() -> None:
-    peers = [name for name in GROUPS if name not in ("compiled", "budget")]
+    peers = [name for name in GROUPS if name not in ("compiled", "budget", "budget-compiled")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=list(NETS), default=list(NETS), metavar="NET")
-    parser.add_argument("--variants", nargs="*", choices=[*peers, "budget"], default=peers, metavar="GROUP")
+    parser.add_argument("--models", nargs="+", choices=list(NETS), default=list(SIZES), metavar="NET")
+    parser.add_argument(
+        "--variants", nargs="*", choices=[*peers, "budget", "budget-compiled"], default=peers, metavar="GROUP"
+    )
     parser.add_argument("--compiled", action="store_true", help="the ledger on models under torch.compile, too")
     parser.add_argument("--memory", action="store_true", help="peak memory, too")
     parser.add_argument("--rounds", type=at_least(0), default=15, help="0 with --memory: no times")

@@ -86,6 +86,12 @@ GROUPS: dict[str, Group] = {
         steps=50,
         together=True,
     ),
+    "budget-compiled": Group(
+        {**_PLAIN, "ledger, by default": Entry(LedgerBudget, goal=1.01)},
+        steps=50,
+        compiled=True,
+        together=True,
+    ),
     "hooks": Group(
         {
             **_PLAIN,

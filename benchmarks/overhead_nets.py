@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,10 +35,10 @@ def _resnet20(smoke: bool) -> Batch:
     return model, torch.randn(batch, 3, size, size), torch.randint(0, 10, (batch,))
 
 
-def _resnet50(smoke: bool) -> Batch:
+def _resnet50(smoke: bool, batch: int = 8) -> Batch:
     import torchvision
 
-    size, batch = (32, 2) if smoke else (64, 8)
+    size, batch = (32, 2) if smoke else (64, batch)
     if smoke:
         bottleneck = torchvision.models.resnet.Bottleneck
         model = torchvision.models.ResNet(bottleneck, [1, 1, 1, 1], num_classes=10, groups=16, width_per_group=1)
@@ -56,10 +56,10 @@ def _vit_s(smoke: bool) -> Batch:
     return model, torch.randn(batch, 3, size, size), torch.randint(0, 10, (batch,))
 
 
-def _gpt2(smoke: bool) -> Batch:
+def _gpt2(smoke: bool, batch: int = 2) -> Batch:
     import transformers
 
-    layers, width, heads, words, rows, length = (2, 48, 4, 64, 2, 8) if smoke else (12, 768, 12, 8192, 2, 64)
+    layers, width, heads, words, rows, length = (2, 48, 4, 64, 2, 8) if smoke else (12, 768, 12, 8192, batch, 64)
     config = transformers.GPT2Config(
         n_layer=layers, n_embd=width, n_head=heads, vocab_size=words, n_positions=length,
         bos_token_id=0, eos_token_id=0, use_cache=False,
@@ -80,6 +80,16 @@ NETS: dict[str, Net] = {
         _gpt2,
     ),
 }
+SIZES = tuple(NETS)
+# The two slowest with a smaller batch, for the thousand steps of a watch by default.
+NETS["resnet50-2"] = replace(
+    NETS["resnet50"], words="torchvision resnet50, 64x64, batch 2", make=lambda smoke: _resnet50(smoke, 2)
+)
+NETS["gpt2-1"] = replace(
+    NETS["gpt2"],
+    words="transformers GPT-2, 12 layers of 768, 8,192 words, 1x64 tokens",
+    make=lambda smoke: _gpt2(smoke, 1),
+)
 
 
 def build(name: str, smoke: bool, device: str) -> Batch:

@@ -20,6 +20,7 @@ class Ratio:
         of_quartiles: the lower quartile of one's times to the lower quartile of the other's: what others on the machine
             take makes times longer, never shorter, so the lower ones tell more.
         of_minima: the same of the shortest times, which in a round of ten steps are the mean of the ten.
+        of_sums: the ratio of all rounds together, with whatever a slow moment did to either.
         processor: the median ratio of the processor's seconds; None where they are not known or not what counts.
     """
 
@@ -29,6 +30,7 @@ class Ratio:
     interval: tuple[float, float] | None
     of_quartiles: float
     of_minima: float
+    of_sums: float
     processor: float | None = None
 
 
@@ -70,6 +72,7 @@ def ratio(row: dict[str, Any], base: dict[str, Any], processor: bool) -> Ratio:
         median_interval(ratios),
         quartiles(row["wall"])[0] / quartiles(base["wall"])[0],
         min(row["wall"]) / min(base["wall"]),
+        sum(row["wall"]) / sum(base["wall"]),
         statistics.median(a / b for a, b in zip(row["processor"], base["processor"], strict=True))
         if processor
         else None,
@@ -97,7 +100,7 @@ def ratios(group: dict[str, Any], processor: bool) -> dict[str, Ratio]:
 
 _HEAD = (
     f"  {'':22s} {'step, ms':>9s}  {'median':>7s} [quartiles]     "
-    f"{'quart.':>6s} {'min.':>6s} {'proc.':>6s}  {'goal':13s}"
+    f"{'quart.':>6s} {'min.':>6s} {'sums':>6s} {'proc.':>6s}  {'goal':13s}"
 )
 
 
@@ -122,8 +125,8 @@ def times_table(net: str, groups: dict[str, dict[str, Any]], processor: bool) ->
                 continue
             cpu = f"{r.processor:6.3f}" if r.processor is not None else f"{'-':>6s}"
             lines.append(
-                f"{step}  {r.median:6.3f}x [{r.low:.3f}-{r.high:.3f}]  {r.of_quartiles:6.3f} {r.of_minima:6.3f} {cpu}  "
-                f"{verdict(r, row['goal']):13s} {row['gave']}".rstrip()
+                f"{step}  {r.median:6.3f}x [{r.low:.3f}-{r.high:.3f}]  {r.of_quartiles:6.3f} {r.of_minima:6.3f} "
+                f"{r.of_sums:6.3f} {cpu}  {verdict(r, row['goal']):13s} {row['gave']}".rstrip()
             )
         lines += [f"  {variant:22s} {_why(why)}" for variant, why in group["failed"].items()]
     return lines
