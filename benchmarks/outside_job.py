@@ -11,6 +11,7 @@ import importlib
 import inspect
 import io
 import random
+import resource
 import sys
 import time
 import types
@@ -39,7 +40,8 @@ def judged(make: Callable[[], Made]) -> dict[str, Any]:
     except ImportError as error:
         return {"class": "library", "reason": _said(error)}
     except (MemoryError, RuntimeError) as error:
-        return {"class": "undecided" if "memory" in str(error).lower() else "model", "reason": _said(error)}
+        reason = _said(error)
+        return {"class": "undecided" if out_of_memory(reason) else "model", "reason": reason}
     except Exception as error:  # noqa: BLE001 - whatever somebody else's code raises
         return {"class": "model", "reason": _said(error)}
     try:
@@ -48,6 +50,8 @@ def judged(make: Callable[[], Made]) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - whatever somebody else's code raises
         record |= {"class": "find", "reason": _said(error)}
     plain = trained(make, None)
+    if isinstance(plain, str) and out_of_memory(plain):
+        return record | {"class": "undecided", "reason": plain}
     if isinstance(plain, str):
         # Its own forward or backward raises, or nothing of what it returns asks for a gradient.
         if record["class"] == "find":
@@ -66,6 +70,11 @@ def judged(make: Callable[[], Made]) -> dict[str, Any]:
     if isinstance(watched, str):
         return record | {"class": "watch", "reason": watched}
     return record | {"class": "differs", "reason": "the watched training has other bits"}
+
+
+def out_of_memory(reason: str) -> bool:
+    """Whether an error is for want of memory; oneDNN says it in words of its own."""
+    return any(words in reason.lower() for words in ("memory", "could not create a primitive"))
 
 
 def made(make: Callable[[], Made]) -> Made:
@@ -182,7 +191,16 @@ def examine(ref: str) -> dict[str, Any]:
         kind = "library" if isinstance(error, ImportError) else "model"
         return {"ref": name, "models": {name: {"class": kind, "reason": _said(error)}}, "seconds": _since(begun)}
     models = {entry: judged(make) for entry, make in _entries(module, name)}
-    return {"ref": name, "models": models, "seconds": _since(begun)}
+    worn = any(out_of_memory(m.get("reason", "")) for m in models.values()) or _worn()
+    return {"ref": name, "models": models, "seconds": _since(begun), "worn": worn}
+
+
+def _worn() -> bool:
+    """Whether earlier models have left this process little of the memory that it may have."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    taken = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
+    return 0 < limit < 2 * taken
 
 
 def _since(begun: float) -> float:

@@ -18,9 +18,9 @@ its one measured step.
 
 Printed per variant: the median time of a step; median and quartiles of its ratio to the plain step of the same round;
 the ratio of the two lower quartiles and of the two shortest times, which what others do on the machine distorts less;
-that of all rounds together; the median ratio of the processor's seconds of this process; whether the goal is met (``met`` or ``missed`` when the
-95 % interval of the median lies on one side of it, ``open`` when not, or below six rounds); what it measured. A peer
-that is not installed, or fails on a net, is printed with its error.
+that of all rounds together; the median ratio of the processor's seconds of this process; whether the goal is met
+(``met`` or ``missed`` when the 95 % interval of the median lies on one side of it, ``open`` when not, or below six
+rounds); what it measured. A peer that is not installed, or fails on a net, is printed with its error.
 
 Peers are no dependencies of skipgrad: ``pip install torchlens wandb cockpit-for-pytorch``. cockpit wants old packages;
 ``--python-for-peer cockpit=/there/bin/python`` names the interpreter of an environment of its own.

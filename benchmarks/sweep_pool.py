@@ -155,7 +155,10 @@ def examined(
                         continue
                     if record is None:
                         raise WorkerDied(f"took longer than {timeout:g} s")
-                    free.append(worker)
+                    if record.pop("worn", False):  # it has too little memory left for the models to come
+                        worker.end()
+                    else:
+                        free.append(worker)
                 except WorkerDied as error:
                     worker.end()
                     record = {"ref": ref, "ok": False, "reason": str(error), "find_s": time.monotonic() - begun}
