@@ -1,7 +1,7 @@
 """What a watch costs: a training step with the ledger on, or with a peer, against one without; and memory.
 
     python benchmarks/overhead.py [--models NET …] [--variants GROUP …] [--compiled] [--memory] [--rounds 15]
-        [--threads 1] [--device cpu|cuda] [--python-for-peer GROUP=PYTHON] [--smoke] [--json] [--out FILE]
+        [--threads 1] [--device cpu|cuda] [--python-for-peer GROUP=PYTHON] [--once] [--smoke] [--json] [--out FILE]
 
 Nets: resnet20, resnet50 (torchvision), vit-s (timm), gpt2 (transformers); resnet50-2 and gpt2-1, the same with a
 smaller batch. Groups of variants: ``ledger`` (every step, every 10th, every step without the layers), ``hooks``
@@ -86,7 +86,8 @@ def answer(job: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
 
 def common(given: argparse.Namespace) -> dict[str, Any]:
     """What all jobs have in common."""
-    return {"smoke": given.smoke, "device": given.device, "threads": given.threads, "rounds": given.rounds}
+    asked = {"smoke": given.smoke, "device": given.device, "threads": given.threads, "rounds": given.rounds}
+    return {**asked, "again": not given.once}
 
 
 def times_of(net: str, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -201,6 +202,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--python-for-peer", type=peer_python, action="append", default=[], metavar="GROUP=PYTHON")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds a group may take on one net")
+    parser.add_argument("--once", action="store_true", help="without a second plain step, which shows the noise")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--json", action="store_true", help="the seconds of every round as one JSON object")
     parser.add_argument("--out", type=Path, help="writes the table to this file")

@@ -100,13 +100,19 @@ def reason(error: Exception, module: str | None = None) -> str:
     return f"{type(error).__name__}: {first if len(first) <= 110 else first[:109] + '…'}"
 
 
-def started(group: Group, batch: Any) -> tuple[dict[str, Variant], dict[str, str]]:
-    """The variants of a group, warmed up, each with a copy of the model; and why one did not start."""
+def started(group: Group, batch: Any, again: bool = True) -> tuple[dict[str, Variant], dict[str, str]]:
+    """The variants of a group, warmed up, each with a copy of the model; and why one did not start.
+
+    Args:
+        group: whose variants.
+        batch: the model, its inputs and its labels.
+        again: whether there is a second plain one.
+    """
     ready: dict[str, Variant] = {}
     failed: dict[str, str] = {}
     for name, entry in group.variants.items():
         model, x, y = batch
-        if not applies(entry, lambda model=model: copy.deepcopy(model)):
+        if not applies(entry, lambda model=model: copy.deepcopy(model)) or (name == "plain again" and not again):
             continue
         try:
             variant = entry.make((copy.deepcopy(model), x, y), group.compiled)
@@ -128,7 +134,7 @@ def timed(job: dict[str, Any]) -> dict[str, Any]:
     if group.compiled and job["device"] == "cpu" and not cxx():
         return {"rows": [], "failed": dict.fromkeys(group.variants, "torch.compile needs a C++ compiler; none found")}
     batch = build(job["net"], job["smoke"], job["device"])
-    variants, failed = started(group, batch)
+    variants, failed = started(group, batch, job.get("again", True))
     ready = time.perf_counter()
     turn = group.steps if group.together or job["device"].startswith("cuda") else 1
     times, later = interleave(dict(variants), Clock(job["device"]), job["rounds"], group.steps, turn)

@@ -263,8 +263,11 @@ def _record(
             with warnings.catch_warnings(), recorder.functions(), recorder.whole_modules(model), seen:
                 warnings.simplefilter("ignore")  # the user sees them when they run the model themselves
                 # The mode is entered inside the call, where a watch enters it too.
-                with inside(model, recorder, _Ends(recorder)):
+                ends = _Ends(recorder)
+                with inside(model, recorder, ends):
                     model(*args, **kwargs)
+                    if not ends.met:  # its class has a ``__call__`` of its own, and no forward
+                        ends(_entered(model, recorder), args, kwargs)
         except Exception as error:
             error._skipgrad_where = stack.deepest  # type: ignore[attr-defined]
             raise
@@ -293,15 +296,21 @@ def _record(
 
 
 class _Ends:
-    """Shows the recorder what a forward gets and returns: beyond it, hooks of the model itself may stand between."""
+    """Shows the recorder what a forward gets and returns: beyond it, hooks of the model itself may stand between.
+
+    Attributes:
+        met: whether there was a forward.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
+        self.met = False
         self._recorder = recorder
         self._depth = 0
 
     def __call__(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self._depth:  # a model that calls itself
             return forward(*args, **kwargs)
+        self.met = True
         for tensor in tensors_in((args, kwargs)):
             self._recorder.input(tensor)
         self._depth += 1
@@ -312,6 +321,16 @@ class _Ends:
         for tensor in tensors_in(out):
             self._recorder.node_of(tensor)  # an output that no call has made is noticed, too
         return out
+
+
+def _entered(model: nn.Module, recorder: Recorder) -> Callable[..., Any]:
+    """A call of the model as a whole, recorded."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with recorder:
+            return model(*args, **kwargs)
+
+    return call
 
 
 def weights_of(model: nn.Module) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def meant(function: Callable[..., Any]) -> Callable[..., Any]:
     handle_torch_function(original, …)``, and go on differently. Under a mode it would compute what the original does.
     Then the copy is what is meant; made to run it, here, where the mode is not on, it goes on.
     """
-    if type(function) is not FunctionType or not function.__module__.startswith("torch"):
+    if type(function) is not FunctionType or str(function.__module__).partition(".")[0] != "torch":
         return function
     frame, deep = sys._getframe(1), 0
     while frame is not None and frame.f_code is not _HANDED_ON and deep < _DEEP:

@@ -313,7 +313,8 @@ class Steps:
         if self.forwards == 0:
             self._note(
                 "no forward of the watched model was seen: call the very object given to sg.watch (model(x), not "
-                "model.forward(x)), with gradients on; if a function around it is compiled, compile the model instead"
+                "model.forward(x)), with gradients on; if a function around it is compiled, compile the model instead; "
+                "a class with a __call__ of its own has to go through its forward"
             )
         self._weights = None
 
