@@ -257,7 +257,7 @@ def test_plain_memory_is_measured_once_and_failures_are_kept(script: Any, monkey
         return {} if "not in place" in job["variant"] else {"bytes": 7, "before": 3}
 
     monkeypatch.setattr(script, "answer", answer)
-    given = SimpleNamespace(smoke=True, device="cpu", threads=1, rounds=1)
+    given = SimpleNamespace(smoke=True, device="cpu", threads=1, rounds=1, once=False)
     names = {
         "hooks": ["plain", "plain again", "module hooks", "plain, not in place"],
         "wandb": ["plain", "wandb.watch"],

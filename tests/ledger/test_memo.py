@@ -155,22 +155,27 @@ class Turns(nn.Module):
                     x = x + layer(kept)
                 case 5:
                     x = x + torch.relu_(layer(x))
+                case 6:
+                    x = x + layer(torch.stack([row * self.scale for row in x]))
+                case 7:
+                    first, second = torch.max(layer(x), -1, keepdim=True)
+                    x = x + first * (second > 2)
                 case _:
                     x = torch.nn.functional.dropout(x, 0.0) + layer(x).view_as(x)
         return x
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_a_forward_that_leaves_the_one_before_is_recorded_as_if_there_were_none(
     seed: int, counted: dict[str, int], traces: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = random.Random(seed)
-    routes = [[drawn.randrange(21) for _ in range(4)]]
+    routes = [[drawn.randrange(27) for _ in range(4)]]
     for _ in range(5):  # each changes a call or two of the one before
         route = list(routes[-1])
-        route[drawn.randrange(len(route))] = drawn.randrange(21)
+        route[drawn.randrange(len(route))] = drawn.randrange(27)
         if drawn.random() < 0.3:
-            route.insert(drawn.randrange(len(route) + 1), drawn.randrange(21))
+            route.insert(drawn.randrange(len(route) + 1), drawn.randrange(27))
         routes += [route, route]
     torch.manual_seed(seed)
     net = Turns().double()
@@ -245,6 +250,29 @@ def test_the_shape_of_a_result_may_depend_on_values(counted: dict[str, int], tra
     shapes = [{node[7] for node in key[0] if node[1] == "matrix"} for key in traces]
     assert [s.pop()[0] for s in shapes] == [2, 3, 4, 5]
     assert len(rows) == len(batches)
+
+
+class Rows(nn.Module):
+    """Goes through a tensor row by row, and asks for its size, device and type on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(5, 5), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x)
+        rows = [self.two(row.to(x.dtype)) for row in x]
+        return x + torch.stack(rows).view(x.size()).to(x.device)
+
+
+def test_an_iterator_is_read_once(counted: dict[str, int], traces: list[Any]) -> None:
+    torch.manual_seed(0)
+    rows, notes = trained(Rows(), [torch.randn(3, 5) for _ in range(3)])
+    assert not notes
+    assert [r[:2] for r in rows] == [(0, "root"), (1, "root"), (2, "root")]
+    assert all(r[3] > 0 for r in rows)
+    assert traces[0] == traces[1] == traces[2]
+    assert counted["repeated"]
 
 
 def test_what_is_compared_holds_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,7 @@ class MemoTape(Tape):
             if self._values.base_of(given[k]) is not None:
                 return False
         outs = (out,) if event.single else tuple(tensors_in(out))
-        if len(outs) != len(event.outs):
+        if len(outs) != len(event.outs) or (not event.single and any(t is g for t in outs for g in given)):
             return False
         for t, (_, shape, dtype) in zip(outs, event.outs, strict=True):
             if t.shape != shape or t.dtype is not dtype:
@@ -292,7 +292,7 @@ class MemoTape(Tape):
         single = isinstance(out, Tensor)
         outs = [out] if single else list(tensors_in(out))
         inside = self._applied is not None or self._checkpoint is not None
-        if inside or _functorch.peek_interpreter_stack() is not None:
+        if inside or met.raw == "__iter__" or _functorch.peek_interpreter_stack() is not None:
             return
         event.plain = type(met.func) in _BUILT_IN
         event.changed, event.single = _changed(given, met.versions), single
