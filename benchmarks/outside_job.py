@@ -67,9 +67,22 @@ def judged(make: Callable[[], Made]) -> dict[str, Any]:
     again = trained(make, None)
     if isinstance(again, str) or not alike(plain, again):
         return record | {"class": "random", "reason": "two trainings without skipgrad differ"}
+    if not initialised(make):
+        return record | {"class": "random", "reason": "it begins with whatever its memory held (torch.empty)"}
     if isinstance(watched, str):
         return record | {"class": "watch", "reason": watched}
     return record | {"class": "differs", "reason": "the watched training has other bits"}
+
+
+def initialised(make: Callable[[], Made]) -> bool:
+    """Whether a model has the same weights where the memory it gets held something else before."""
+    starts: list[list[torch.Tensor]] = []
+    for _ in range(2):
+        held = [torch.full_like(t, 7) for t in starts[0] for _ in range(2)] if starts else []
+        del held
+        model = made(make)[0]
+        starts.append([t.detach().clone() for t in (*model.parameters(), *model.buffers())])
+    return alike(*starts)
 
 
 def out_of_memory(reason: str) -> bool:
