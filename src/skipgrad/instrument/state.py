@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import sys
 import types
@@ -39,11 +40,38 @@ def restored(model: nn.Module) -> Iterator[None]:
             own = (*module._parameters.values(), *module._buffers.values())
             memory.seen.update(id(t) for t in own if t is not None)
             memory.contents(vars(module))
+    caches = _beside(model, memory)
     try:
         with kept_random(*(p.device for p in model.parameters())):
             yield
     finally:
         memory.put_back()
+        for cache, misses in caches:
+            if cache.cache_info().misses > misses:  # what it was given inside stands in for real tensors
+                cache.cache_clear()
+
+
+def _beside(model: nn.Module, memory: Memory) -> list[tuple[Any, int]]:
+    """Remembers what the code of a model keeps outside of it: objects of its own classes, by name in its source files.
+
+    Returns:
+        The functions there and in its classes that cache what they return (``functools.lru_cache``), and how often each
+        has had to compute it.
+    """
+    kinds = {c for module in model.modules() for c in type(module).__mro__}
+    kinds = {c for c in kinds if c.__module__.partition(".")[0] not in _ALIEN}
+    found: list[Any] = [getattr(v, "__func__", v) for c in kinds for v in vars(c).values()]
+    for name in {c.__module__ for c in kinds}:
+        for value in list(vars(sys.modules[name]).values()) if name in sys.modules else ():
+            if (
+                type(value).__module__ == name
+                and hasattr(value, "__dict__")
+                and not isinstance(value, nn.Module | type)
+            ):
+                memory.walk(value)
+            found.append(value)
+    caches = {id(f): f for f in found if isinstance(f, functools._lru_cache_wrapper)}
+    return [(f, f.cache_info().misses) for f in caches.values()]
 
 
 @contextlib.contextmanager
