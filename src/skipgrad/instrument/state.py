@@ -60,7 +60,9 @@ def _beside(model: nn.Module, memory: Memory) -> list[tuple[Any, int]]:
     """
     kinds = {c for module in model.modules() for c in type(module).__mro__}
     kinds = {c for c in kinds if c.__module__.partition(".")[0] not in _ALIEN}
-    found: list[Any] = [getattr(v, "__func__", v) for c in kinds for v in vars(c).values()]
+    # By `type` and not by `isinstance`, which asks a proxy for what it stands for.
+    bound = (staticmethod, classmethod)
+    found: list[Any] = [v.__func__ if type(v) in bound else v for c in kinds for v in list(vars(c).values())]
     for name in {c.__module__ for c in kinds}:
         for value in list(vars(sys.modules[name]).values()) if name in sys.modules else ():
             if (
@@ -70,7 +72,7 @@ def _beside(model: nn.Module, memory: Memory) -> list[tuple[Any, int]]:
             ):
                 memory.walk(value)
             found.append(value)
-    caches = {id(f): f for f in found if isinstance(f, functools._lru_cache_wrapper)}
+    caches = {id(f): f for f in found if type(f) is functools._lru_cache_wrapper}
     return [(f, f.cache_info().misses) for f in caches.values()]
 
 
