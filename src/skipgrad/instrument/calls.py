@@ -66,6 +66,8 @@ def meant(function: Callable[..., Any]) -> Callable[..., Any]:
     if code.co_freevars or code.co_flags & _OPEN:
         return function
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if not values.keys() >= set(names):  # it has deleted one of its arguments
+        return function
     first = [values[n] for n in names[: code.co_argcount]]
     named = {n: values[n] for n in names[code.co_argcount :]}
     copy = FunctionType(code, caller.f_globals)

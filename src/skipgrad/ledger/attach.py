@@ -16,7 +16,7 @@ from torch._C._autograd import _get_sequence_nr as _sequence_number
 
 from skipgrad.instrument.calls import Address
 from skipgrad.ledger.arrivals import Arrivals
-from skipgrad.ledger.edges import Target, edges_to
+from skipgrad.ledger.edges import edges_to
 from skipgrad.ledger.joined import Joined
 from skipgrad.ledger.plan import Site, TapPlan, Wants
 from skipgrad.ledger.tape import Made, Tape
@@ -51,8 +51,7 @@ def _hook(site: Site, made: Made, arrivals: Arrivals) -> None:
     edges: dict[Any, list[tuple[int, Wants, Joined]]] = {}  # node → its edges
     taken: dict[Any, Wants] = {}
     for pos, wants in site.wanted.items():
-        raw = made.targets[pos] if pos < len(made.targets) else None
-        target = None if raw is None else Target(*raw)
+        target = made.targets[pos] if pos < len(made.targets) else None
         if made.off or not made.targets:
             arrivals.refuse(wants, _OFF)
             continue

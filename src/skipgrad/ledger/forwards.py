@@ -16,6 +16,7 @@ from skipgrad.finder.run import weights_of
 from skipgrad.instrument.tensors import describe, tensors_in
 from skipgrad.ledger.memo import Memo, MemoTape
 from skipgrad.ledger.names import Names
+from skipgrad.ledger.places import Places
 from skipgrad.ledger.plan import TapPlan, make_plan
 from skipgrad.ledger.tape import Tape
 
@@ -64,6 +65,12 @@ class Forwards:
         self._names = Names(graph)
         wanted = {s.name for s in graph.skips} if graph is not None else set()
         self._left_out = set(found.matches) - wanted if found is not None else set()
+
+    def tape(self, places: Places, again: Callable[..., Any], args: Any, kwargs: Any) -> Tape:
+        """What records a forward that is about to run; `again` is the tape's ``rerun``."""
+        if self.rules.ops or self.rules.modules:
+            return Tape(places, self.rules, rerun=again)
+        return MemoTape(places, self.rules, again, self.memo(args, kwargs))
 
     def memo(self, args: Any, kwargs: Any) -> Memo | None:
         """The last forward on inputs like these."""

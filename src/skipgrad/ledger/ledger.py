@@ -39,7 +39,6 @@ from skipgrad.ledger.budget import Budget
 from skipgrad.ledger.forwards import Forwards
 from skipgrad.ledger.kept import Feed, Kept
 from skipgrad.ledger.kinds import Kinds, is_compiled
-from skipgrad.ledger.memo import MemoTape
 from skipgrad.ledger.mode import TapMode
 from skipgrad.ledger.optimizers import Optimizers
 from skipgrad.ledger.places import Places
@@ -378,11 +377,7 @@ class Ledger:
     def _recorded(self, original: Callable[..., Any], args: Any, kwargs: Any, inside: bool) -> Any:
         """Runs a forward, recording what it calls; hooks the autograd nodes of its skips when it has returned."""
         whole = Recorded(self._inner, self._sharded, self._forwards.rules)
-        plain = not whole.rules.ops and not whole.rules.modules
-        places = Places(self._inner, cut=self._sharded)
-        tape = (MemoTape if plain else Tape)(places, whole.rules, rerun=whole.again)
-        if isinstance(tape, MemoTape):
-            tape.begin(self._forwards.memo(args, kwargs))
+        tape = self._forwards.tape(Places(self._inner, cut=self._sharded), whole.again, args, kwargs)
         self._here.busy = True
         try:
             with tape.recording(self._inner, args, kwargs):

@@ -8,7 +8,7 @@ differs is derived like any other, and nothing that came before it is lost.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,12 @@ from torch._guards import CompileContext
 
 from skipgrad.finder.calls import version_of
 from skipgrad.finder.recorder import Met
+from skipgrad.finder.rules import Rules
 from skipgrad.finder.trace import Node
 from skipgrad.instrument.calls import Address, function_name, meant
 from skipgrad.instrument.tensors import tensors_in
 from skipgrad.ledger.edges import target_of
+from skipgrad.ledger.places import Places
 from skipgrad.ledger.tape import Tape, kind_of, square_of
 
 # Arguments of these types are compared; a call with one of another type is derived each time.
@@ -116,10 +118,8 @@ class MemoTape(Tape):
         events: what a memo of this forward is made of.
     """
 
-    memo: Memo | None = None
-
-    def begin(self, memo: Memo | None) -> None:
-        """Called before the forward."""
+    def __init__(self, places: Places, rules: Rules, rerun: Callable[..., Any], memo: Memo | None) -> None:
+        super().__init__(places, rules, rerun=rerun)
         self.memo = memo
         self.events: list[Event] = []
         self._agreed = 0  # so many nodes are those of the memo

@@ -40,14 +40,14 @@ class Made:
     """A call as autograd knows it.
 
     Attributes:
-        targets: per tensor argument, where edges to it lead, as in a `Target`; None where it needs no gradient.
+        targets: per tensor argument, where edges to it lead; None where it needs no gradient.
         before: autograd numbers its nodes; the call's own have this number or a higher one.
         nodes: of what the call returned, each once.
         first: node and number of the first result; (None, 0) when it has none.
         off: whether gradients were off.
     """
 
-    targets: tuple[tuple[Any, int, Tensor | None] | None, ...]
+    targets: tuple[Target | None, ...]
     before: int
     nodes: tuple[Any, ...]
     first: tuple[Any, int]
