@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import skipgrad as sg
 from skipgrad.ledger import memo
+from skipgrad.ledger.memo_tape import MemoTape
 from skipgrad.ledger.tape import kind_of
 
 
@@ -19,7 +21,7 @@ from skipgrad.ledger.tape import kind_of
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many calls were taken from a memo, and how many were derived."""
     counts = {"repeated": 0, "derived": 0}
-    foretold, remember = memo.MemoTape._foretold, memo.MemoTape._remember
+    foretold, remember = MemoTape._foretold, MemoTape._remember
 
     def told(self: Any, *args: Any) -> bool:
         ok = foretold(self, *args)
@@ -30,8 +32,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         counts["derived"] += 1
         remember(self, *args)
 
-    monkeypatch.setattr(memo.MemoTape, "_foretold", told)
-    monkeypatch.setattr(memo.MemoTape, "_remember", remembered)
+    monkeypatch.setattr(MemoTape, "_foretold", told)
+    monkeypatch.setattr(MemoTape, "_remember", remembered)
     return counts
 
 
@@ -42,9 +44,12 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     kind = sg.ledger.forwards.Forwards.kind  # type: ignore[attr-defined]
 
     def told(self: Any, tape: Any, args: Any, kwargs: Any) -> Any:
-        tape._count_uses()
-        keys.append((tape.key(), dict(tape.trace.calls), sorted(tape.squares), list(tape.order), dict(tape._uses)))
-        return kind(self, tape, args, kwargs)
+        tape._catch_up()
+        found = kind(self, tape, args, kwargs)
+        read = sorted(found[0].plan.sized() & tape.squares.keys())
+        edges = sorted(tape._by_edge.values())
+        keys.append((tape.key(), dict(tape.trace.calls), read, dict(tape._uses), edges))
+        return found
 
     monkeypatch.setattr(sg.ledger.forwards.Forwards, "kind", told)  # type: ignore[attr-defined]
     return keys
@@ -250,6 +255,61 @@ def test_the_shape_of_a_result_may_depend_on_values(counted: dict[str, int], tra
     shapes = [{node[7] for node in key[0] if node[1] == "matrix"} for key in traces]
     assert [s.pop()[0] for s in shapes] == [2, 3, 4, 5]
     assert len(rows) == len(batches)
+
+
+class Meets(nn.Module):
+    """Whether the two are added, so that the value before is a fork, or multiplied, is said from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.added = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.one(x)
+        s, f = h * 1.0, self.two(h + 1.0)  # h itself is kept by nobody but this function
+        return s + f if self.added else s * f
+
+
+def test_a_size_that_was_of_no_use_is_read_when_it_is(counted: dict[str, int]) -> None:
+    """Where products are taken nobody reads the size of h, and the sum comes after all calls that take h."""
+    torch.manual_seed(0)
+    net = Meets().double()
+    batches = [torch.randn(3, 6, dtype=torch.float64) for _ in range(6)]
+    with sg.watch(net, budget=None) as ledger:
+        for x, net.added in zip(batches, (False, False, True, True, False, True), strict=True):
+            net(x).square().sum().backward()
+    assert counted["repeated"]
+    assert [r.step for r in ledger.rows()] == [2, 3, 5]
+    for row in ledger.rows():
+        h = net.one(batches[row.step]).detach()
+        assert row.x_rms == pytest.approx(float(h.square().mean().sqrt()), rel=1e-12)
+        assert row.branch_rms == pytest.approx(float(net.two(h + 1.0).detach().square().mean().sqrt()), rel=1e-12)
+
+
+def test_a_repeated_forward_makes_few_objects_for_the_garbage_collector() -> None:
+    """Each brings its next run nearer, which takes a quarter of a second where large libraries are loaded."""
+    net = nn.Sequential(*[Attention() for _ in range(8)])
+    x = torch.randn(2, 4, 8)
+
+    def made() -> int:
+        gc.collect()
+        before = gc.get_count()[0]
+        out = net(x)
+        many = gc.get_count()[0] - before
+        out.sum().backward()
+        return many
+
+    with sg.watch(net, budget=None) as ledger:
+        made()
+        gc.disable()
+        try:
+            watched = made()
+        finally:
+            gc.enable()
+        calls = len(next(iter(ledger._forwards._memos.values())).events)
+    assert calls > 100
+    assert watched < 6 * calls
 
 
 class Rows(nn.Module):

@@ -6,6 +6,7 @@ together. Nothing in here keeps autograd's graph alive.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ class Arrivals:
     def _rows(self, part: Part, wants: Wants, row: Row) -> None:
         """Files the size of a gradient wherever it is wanted."""
         for i in wants.outs:
-            _put(part.outs, i, with_square(row, self.f_squares.get(i)))
+            _put(part.outs, i, with_square(row, self.f_squares.get(i, math.nan)))
         for i in wants.layers:
             _put(part.layers, i, row)
 
@@ -203,7 +204,7 @@ class Arrivals:
             before = part.sources.get(~gather)
             part.sources[~gather] = rows if before is None else before + rows
             return
-        row = gathered(grads, spec, self.plan.dtype, self.x_squares.get(gather, 0.0))
+        row = gathered(grads, spec, self.plan.dtype, self.x_squares.get(gather, math.nan))
         for wants in part.put_off.pop(gather, ()):
             self._rows(part, wants, out_row(row[S_MAX], row[S_NORM]))
         _put(part.gathers, gather, row)

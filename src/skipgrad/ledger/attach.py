@@ -7,7 +7,7 @@ hooks go on after the forward, when it is known which calls matter, so that the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch._C._autograd import _get_sequence_nr as _sequence_number
 
 from skipgrad.instrument.calls import Address
 from skipgrad.ledger.arrivals import Arrivals
-from skipgrad.ledger.edges import edges_to
+from skipgrad.ledger.edges import Target, edges_to
 from skipgrad.ledger.joined import Joined
 from skipgrad.ledger.plan import Site, TapPlan, Wants
 from skipgrad.ledger.tape import Made, Tape
@@ -39,17 +39,18 @@ def sizes(plan: TapPlan, tape: Tape, arrivals: Arrivals) -> None:
 
 def attach(plan: TapPlan, tape: Tape, arrivals: Arrivals) -> None:
     """Puts the hooks on the calls of a tape that a plan names; those in a reentrant checkpoint get theirs later."""
+    begun = _Begun()
     for name, sites in plan.sites.items():
         for number, site in sites.items():
             call = Address(name, number)
-            made = tape.made.get(call)
+            made = tape.made(call)
             if made is not None and call not in tape.regions:
-                _hook(site, made, arrivals)
+                _hook(site, made, arrivals, begun)
 
 
-def _hook(site: Site, made: Made, arrivals: Arrivals) -> None:
-    edges: dict[Any, list[tuple[int, Wants, Joined]]] = {}  # node → its edges
-    taken: dict[Any, Wants] = {}
+def _hook(site: Site, made: Made, arrivals: Arrivals, begun: _Begun) -> None:
+    edges: dict[Any, list[_Use]] = {}  # node → the uses of x whose edges it has
+    taken: set[Any] = set()
     for pos, wants in site.wanted.items():
         target = made.targets[pos] if pos < len(made.targets) else None
         if made.off or not made.targets:
@@ -62,93 +63,130 @@ def _hook(site: Site, made: Made, arrivals: Arrivals) -> None:
             arrivals.without(wants)
             continue
         assert target is not None
-        taken[key] = wants
-        joined = Joined(arrivals, wants, len(found), target)
+        taken.add(key)
+        joined = None if len(found) == 1 else Joined(arrivals, wants, len(found))
         for node, k in found:
-            edges.setdefault(node, []).append((k, wants, joined))
+            edges.setdefault(node, []).append(_Use(k, wants, target, joined))
     end, number = made.first
     at_end = site.wanted_of_result
     if at_end is not None and end is None:
         arrivals.without(at_end)
         at_end = None
     for node, uses in edges.items():
-        here = at_end if node is end else None
-        node.register_hook(_from_edges(arrivals, uses, number, here, _seen_before(node)))
+        node.register_prehook(begun)
+        node.register_hook(_FromEdges(arrivals, tuple(uses), number, at_end if node is end else None, begun))
     if at_end is not None and end is not None and end not in edges:
-        end.register_prehook(_arriving(arrivals, at_end, number))
+        end.register_prehook(_Arriving(arrivals, at_end, number))
 
 
-def _seen_before(node: Any) -> list[int]:
-    """A cell with the number of autograd's next node when this one begins, in a backward that makes nodes itself."""
-    cell = [0]
+# What a hook needs is kept in slots and not in a closure: each cell of one is an object for the garbage collector.
 
-    def begins(_grads: Any) -> None:
+
+@dataclass(slots=True, eq=False)
+class _Use:
+    """An edge of a node that leads to x.
+
+    Attributes:
+        edge: its number.
+        wants: what is wanted of what goes along it.
+        target: where it leads.
+        joined: adds up what one use of x sends along several edges; None while there is one.
+    """
+
+    edge: int
+    wants: Wants
+    target: Target
+    joined: Joined | None
+
+
+class _Begun:
+    """A pre-hook for nodes: in a backward that makes nodes itself, takes down the number of the next as one begins."""
+
+    __slots__ = ("numbers",)
+
+    def __init__(self) -> None:
+        self.numbers: dict[Any, int] = {}
+
+    def __call__(self, _grads: Any) -> None:
         if torch.is_grad_enabled():
-            cell[0] = _sequence_number()
-
-    node.register_prehook(begins)
-    return cell
+            self.numbers[torch._C._current_autograd_node()] = _sequence_number()
 
 
-def _arriving(arrivals: Arrivals, wants: Wants, number: int) -> Callable[[Any], None]:
+@dataclass(slots=True, eq=False)
+class _Arriving:
     """A pre-hook for a node: takes in the gradient that arrives for the node's result `number`."""
 
-    def arrived(grads: tuple[Tensor | None, ...]) -> None:
-        grad = grads[number]
+    arrivals: Arrivals
+    wants: Wants
+    number: int
+
+    def __call__(self, grads: tuple[Tensor | None, ...]) -> None:
+        grad = grads[self.number]
         if grad is not None:
-            arrivals.take(((grad, wants),))
-
-    return arrived
+            self.arrivals.take(((grad, self.wants),))
 
 
-def _from_edges(
-    arrivals: Arrivals,
-    uses: list[tuple[int, Wants, Joined]],
-    number: int,
-    at_end: Wants | None,
-    again: list[int],
-) -> Callable[[Any, Any], None]:
+@dataclass(slots=True, eq=False)
+class _FromEdges:
     """A hook for a node: takes in what the node sends along the edges, and what arrives for its result `number`.
 
     One hook for both, so that `Arrivals.take` sees all of them at once and can tell that two are the same tensor.
     """
 
-    def arrived(sent: tuple[Tensor | None, ...], came: tuple[Tensor | None, ...]) -> None:
+    arrivals: Arrivals
+    uses: tuple[_Use, ...]
+    number: int
+    at_end: Wants | None
+    begun: _Begun
+
+    def __call__(self, sent: tuple[Tensor | None, ...], came: tuple[Tensor | None, ...]) -> None:
         found: list[tuple[Tensor, Wants]] = []
-        if at_end is not None and (grad := came[number]) is not None:
-            found.append((grad, at_end))
+        if self.at_end is not None and (grad := came[self.number]) is not None:
+            found.append((grad, self.at_end))
         if torch.is_grad_enabled():
-            for joined in {use[2] for use in uses}:
-                _differentiable(sent, again[0], joined)
-        for k, wants, joined in uses:
-            grad = sent[k]
+            self._differentiable(sent)
+        for use in self.uses:
+            grad = sent[use.edge]
             if grad is None:
                 continue
-            if joined.single:
-                found.append((grad, wants))
+            if use.joined is None:
+                found.append((grad, use.wants))
             else:
-                joined.take(grad)
+                use.joined.take(grad)
         if found:
-            arrivals.take(found)
+            self.arrivals.take(found)
 
-    return arrived
+    def _differentiable(self, sent: tuple[Tensor | None, ...]) -> None:
+        """Follows a backward that can itself be differentiated.
+
+        What the node has just computed may depend on x itself. When that is differentiated, gradients go straight to x
+        from the nodes that the computation made; they belong to this use of x, too.
+        """
+        before = self.begun.numbers.pop(torch._C._current_autograd_node(), 0)
+        nodes = tuple(dict.fromkeys(g.grad_fn for g in sent if g is not None and g.grad_fn is not None))
+        looked: list[Joined] = []
+        for use in self.uses:
+            if use.joined in looked:
+                continue
+            found = edges_to(nodes, before, use.target)
+            joined = use.joined
+            if found:
+                joined = use.joined = joined or Joined(self.arrivals, use.wants, 1)
+                joined.open()
+                for node, k in found:
+                    node.register_hook(_Later(k, joined))
+            if joined is not None:
+                looked.append(joined)
 
 
-def _differentiable(sent: tuple[Tensor | None, ...], before: int, joined: Joined) -> None:
-    """Follows a backward that can itself be differentiated.
+@dataclass(slots=True, eq=False)
+class _Later:
+    """A hook for a node that a backward has made: what it sends along an edge to x."""
 
-    What the node has just computed may depend on x itself. When that is differentiated, gradients go straight to x from
-    the nodes that the computation made; they belong to this use of x, too.
-    """
-    nodes = tuple(dict.fromkeys(g.grad_fn for g in sent if g is not None and g.grad_fn is not None))
-    found = edges_to(nodes, before, joined.target)
-    if found:
-        joined.open()
-    for node, k in found:
+    edge: int
+    joined: Joined
 
-        def more(out: tuple[Tensor | None, ...], _came: Any, k: int = k) -> None:
-            grad = out[k]
-            if grad is not None:
-                joined.take(grad)
-
-        node.register_hook(more)
+    def __call__(self, sent: tuple[Tensor | None, ...], _came: Any) -> None:
+        grad = sent[self.edge]
+        if grad is not None:
+            self.joined.take(grad)

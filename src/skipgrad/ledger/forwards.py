@@ -14,7 +14,8 @@ from skipgrad.finder import NO_RULES, Found, Rules
 from skipgrad.finder.build import build
 from skipgrad.finder.run import weights_of
 from skipgrad.instrument.tensors import describe, tensors_in
-from skipgrad.ledger.memo import Memo, MemoTape
+from skipgrad.ledger.memo import Memo
+from skipgrad.ledger.memo_tape import MemoTape
 from skipgrad.ledger.names import Names
 from skipgrad.ledger.places import Places
 from skipgrad.ledger.plan import TapPlan, make_plan
@@ -78,22 +79,20 @@ class Forwards:
 
     def kind(self, tape: Tape, args: Any, kwargs: Any) -> tuple[Kind, bool]:
         """The kind of a forward, and whether it is a new one."""
-        if isinstance(tape, MemoTape) and tape.memo is not None and tape.repeated:
-            key = tape.memo.key
-        else:
-            key = tape.key()
-            if isinstance(tape, MemoTape):
-                self._memos[_shapes(args, kwargs)] = Memo(tape.events, tape.trace.nodes, key)
-                if len(self._memos) > REMEMBERED:
-                    self._memos.popitem(last=False)
+        memo = tape.repeated() if isinstance(tape, MemoTape) else None
+        key = tape.key() if memo is None else memo.key
         kind = self._kinds.get(key)
-        if kind is not None:
-            self._kinds.move_to_end(key)
-            return kind, False
-        kind = self._kinds[key] = self._planned(tape, args, kwargs)
-        if len(self._kinds) > KEPT:
-            self._kinds.popitem(last=False)
-        return kind, True
+        new = kind is None
+        if kind is None:
+            kind = self._kinds[key] = self._planned(tape, args, kwargs)
+            if len(self._kinds) > KEPT:
+                self._kinds.popitem(last=False)
+        self._kinds.move_to_end(key)
+        if isinstance(tape, MemoTape) and memo is None:
+            self._memos[_shapes(args, kwargs)] = Memo(tape.events, tape.trace.nodes, key, kind.plan.sized())
+            if len(self._memos) > REMEMBERED:
+                self._memos.popitem(last=False)
+        return kind, new
 
     def _planned(self, tape: Tape, args: Any, kwargs: Any) -> Kind:
         trace = tape.trace

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from skipgrad.ledger.edges import Target
 from skipgrad.ledger.plan import Wants
 
 
@@ -29,21 +28,15 @@ class Joined:
         arrivals: takes the sum.
         wants: what is wanted of it.
         many: how many edges lead to x.
-        target: where they lead.
-
-    Attributes:
-        single: whether there is one edge, so that nothing need be added up.
     """
 
-    def __init__(self, arrivals: Taker, wants: Wants, many: int, target: Target) -> None:
-        self.single = many == 1
-        self.target = target
+    def __init__(self, arrivals: Taker, wants: Wants, many: int) -> None:
         self._arrivals, self._wants, self._many = arrivals, wants, many
         self._came: dict[int, list[Tensor]] = {}
 
     def open(self) -> None:
         """From here on it is not known how many will come in a backward: they are added up at its end."""
-        self.single, self._many = False, 0
+        self._many = 0
 
     def take(self, grad: Tensor) -> None:
         """Takes in what one edge brought."""

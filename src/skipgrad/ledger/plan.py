@@ -139,6 +139,11 @@ class TapPlan:
         """The uses whose gradients a gather, or a group of sources, is of."""
         return self.groups[~gather].spec if gather < 0 else self.specs[gather]
 
+    def sized(self) -> frozenset[int]:
+        """The nodes whose mean square is read, as x or F."""
+        forks = (node for fork in self.forks for node, _ in fork)
+        return frozenset([*forks, *(node for nodes in self.ends for node in nodes)])
+
     def site(self, call: Address) -> Site:
         """The site of a call, made when it is new."""
         return self.sites.setdefault(call.name, {}).setdefault(call.number, Site())

@@ -97,10 +97,10 @@ def rerunning() -> bool:
 def crossing(plan: TapPlan, tape: Tape) -> dict[int, str]:
     """Gather → why it is refused, for the gathers whose uses of x are not all in one region, or all outside of any."""
     where: dict[int, set[int]] = {}
-    for name, sites in plan.sites.items():
+    for name, sites in plan.sites.items() if tape.regions else ():
         for number, site in sites.items():
             call = Address(name, number)
-            if call not in tape.made:
+            if tape.made(call) is None:
                 continue
             region = tape.regions.get(call)
             for wants in (*site.taps.values(), site.results):

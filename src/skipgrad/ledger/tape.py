@@ -81,10 +81,9 @@ class Tape(Recorder):
         rerun: makes, of a region and the function that a reentrant checkpoint runs again, the function to run instead.
 
     Attributes:
-        made: the calls as autograd knows them.
         squares: node → the mean square of its value, of the values that may be a fork or an F.
         regions: call → the reentrant checkpoint it ran in.
-        order: the calls, in order.
+        order: the calls of a region, in order.
         failed: what went wrong in the recording; "" when nothing did.
     """
 
@@ -100,7 +99,6 @@ class Tape(Recorder):
         if region is not None:
             self.trace.calls.update(region.counts)
             self._applications.update(region.applications)
-        self.made: dict[Address, Made] = {}
         self.squares: dict[int, Square] = {}
         self.regions: dict[Address, Region] = {}
         self.order: list[Address] = []
@@ -110,6 +108,7 @@ class Tape(Recorder):
         self._region: Region | None = None
         self._regions = 0
         self._sized = region is None  # else the sizes were taken down in the first run
+        self._calls: dict[Address, Made] = {}
         self._by_edge: dict[tuple[Any, int], int] = {}  # where an edge leads -> the node whose value that is
         self._uses: dict[int, int] = {}  # node → how often its value was taken
         self._targets: tuple[Target | None, ...] = ()
@@ -208,8 +207,13 @@ class Tape(Recorder):
         if call is not None:
             self._keep(call, results)
 
+    def made(self, call: Address) -> Made | None:
+        """A call as autograd knows it; None when it was not made."""
+        return self._calls.get(call)
+
     def _keep(self, call: Address, results: Any) -> None:
-        self.order.append(call)
+        if not self._sized:
+            self.order.append(call)
         if self._region is not None:
             self._region.calls.append(call)
             self.regions[call] = self._region
@@ -219,7 +223,7 @@ class Tape(Recorder):
             if node is not None and (at := self._values.get(results)) is not None:
                 self._by_edge[node, number] = at
             nodes = () if node is None else (node,)
-            self.made[call] = Made(self._targets, self._before, nodes, (node, number), off)
+            self._calls[call] = Made(self._targets, self._before, nodes, (node, number), off)
             return
         first = first_of(results)
         outs = list(tensors_in(results))
@@ -227,7 +231,7 @@ class Tape(Recorder):
         for t, node in zip(outs, found, strict=True):
             if node is not None and (at := self._values.get(t)) is not None:
                 self._by_edge[node, t.output_nr] = at
-        self.made[call] = Made(
+        self._calls[call] = Made(
             self._targets,
             self._before,
             tuple(dict.fromkeys(n for n in found if n is not None)),
@@ -281,8 +285,9 @@ class Tape(Recorder):
         self._values[tensor] = node.i
         before = 1 + max((t.node._sequence_nr() for t in sources.values() if t and t.leaf is None), default=-1)
         first = tensor.grad_fn, tensor.output_nr
-        self.made[call] = Made(tuple(sources.values()), before, (tensor.grad_fn,), first, off=False)
-        self.order.append(call)
+        self._calls[call] = Made(tuple(sources.values()), before, (tensor.grad_fn,), first, off=False)
+        if not self._sized:
+            self.order.append(call)
 
     # -- a user's function in an op's place ----------------------------------------------------------
     def _stood_for(self, met: Met, out: Any) -> None:
