@@ -107,6 +107,21 @@ def test_a_failure_that_is_not_the_inputs_does_not_blame_them() -> None:
         sg.find(One(lambda self, x: self.f(x)), torch.zeros(2, 5))
 
 
+class Two(nn.Module):
+    """Takes two inputs."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def test_inputs_given_as_a_tuple_are_told_from_one_that_is_missing() -> None:
+    x = torch.ones(2)
+    with pytest.raises(ModelError, match="one by one"):
+        sg.find(Two(), (x, x))
+    with pytest.raises(ModelError, match="every input"):
+        sg.find(Two(), x)
+
+
 def state(model: nn.Module) -> Any:
     hooks = torch.nn.modules.module
     return (

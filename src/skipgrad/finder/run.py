@@ -158,7 +158,7 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], how:
                 f"running the forward of {type(model).__name__} to record its ops ({kind} tensors)",
                 where=f"module {where!r}" if where else "the model's own forward",
                 received=f"{describe(args, kwargs)}; it raised {type(error).__name__}: {first_line(error)}",
-                todo=_advice(error)
+                todo=_advice(error, args)
                 + ("; or real tensors and weights, where the forward looks at values" if only_meta else ""),
             )
             failure.__cause__ = error
@@ -186,9 +186,13 @@ _OF_INPUTS = (
 )
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, args: Any) -> str:
     """What to do about what a forward raised: not everything is the inputs' fault."""
     text = str(error).lower()
+    if isinstance(error, TypeError) and "required positional argument" in text:
+        if any(isinstance(a, tuple | list) for a in args):
+            return "give its inputs one by one (model, x, y): a tuple or a list of tensors is one input"
+        return "give every input that its forward takes, by position or by name"
     if isinstance(error, RuntimeError | ValueError | IndexError | TypeError) and any(w in text for w in _OF_INPUTS):
         return "give inputs of the shape the model wants (--input on the command line)"
     return "see whether the model runs on these inputs without skipgrad; if it does, please report this"
