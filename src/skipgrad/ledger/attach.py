@@ -100,16 +100,25 @@ class _Use:
 
 
 class _Begun:
-    """A pre-hook for nodes: in a backward that makes nodes itself, takes down the number of the next as one begins."""
+    """A pre-hook for nodes: in a backward that makes nodes itself, takes down the number of the next as one begins.
+
+    Attributes:
+        numbers: number of a node → that of the next. A node itself would be kept for good by a hook of its own.
+    """
 
     __slots__ = ("numbers",)
 
     def __init__(self) -> None:
-        self.numbers: dict[Any, int] = {}
+        self.numbers: dict[int, int] = {}
 
     def __call__(self, _grads: Any) -> None:
         if torch.is_grad_enabled():
-            self.numbers[torch._C._current_autograd_node()] = _sequence_number()
+            self.numbers[_running()] = _sequence_number()
+
+
+def _running() -> int:
+    """The number of the node that runs in this thread."""
+    return int(torch._C._current_autograd_node()._sequence_nr())
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +171,7 @@ class _FromEdges:
         What the node has just computed may depend on x itself. When that is differentiated, gradients go straight to x
         from the nodes that the computation made; they belong to this use of x, too.
         """
-        before = self.begun.numbers.pop(torch._C._current_autograd_node(), 0)
+        before = self.begun.numbers.pop(_running(), 0)
         nodes = tuple(dict.fromkeys(g.grad_fn for g in sent if g is not None and g.grad_fn is not None))
         looked: list[Joined] = []
         for use in self.uses:
