@@ -30,6 +30,7 @@ from skipgrad.finder.calls import (
     share_memory,
     version_of,
 )
+from skipgrad.finder.computed import in_weight
 from skipgrad.finder.functions import shown_to
 from skipgrad.finder.meta import without_arithmetic
 from skipgrad.finder.modules import ModuleStack
@@ -261,7 +262,7 @@ class Recorder(EnteredOnce):
         data = data_of(op, held)
         ins = tuple(dict.fromkeys(h for h in data if nodes[h].role == "activation"))
         learned = (p for h in data if nodes[h].role == "param" for p in nodes[h].params)
-        params = tuple(dict.fromkeys((*learned, *params)))
+        params = tuple(dict.fromkeys((*learned, *params, *in_weight(nodes, op, held))))
         role = "activation" if ins else "param" if params else "const"
         looked = tuple(dict.fromkeys(n for h in held if nodes[h].role == "const" for n in nodes[h].looked))
         if cls == "constant":
