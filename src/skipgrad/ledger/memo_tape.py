@@ -146,10 +146,9 @@ class MemoTape(Tape):
             node = tensor.grad_fn
             log.append(node if node is not None else tensor if tensor.requires_grad else None)
             log.append(-1 if node is None else tensor.output_nr)
-        for pos in event.squares:
             at = held[pos]
             if at in self._needed and at not in self.squares:
-                self.squares[at] = square_of(given[pos])
+                self.squares[at] = square_of(tensor)
         return True
 
     def _foretold(self, event: Event, given: list[Tensor], versions: list[int] | None, out: Any) -> bool:
