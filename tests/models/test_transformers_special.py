@@ -22,6 +22,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, tuple[int, ...]]]] = {
     "gemma4_audio": (SMALL, {"input_features": (1, 256, 128)}),
     "gemma3n_audio": ({"conf_num_hidden_layers": 2}, {"audio_mel": (1, 256, 128), "audio_mel_mask": (1, 256)}),
     "glmasr_encoder": (SMALL, {"input_features": (1, 128, 256)}),  # bins first, whatever its docstring says
+    "parakeet_encoder": (SMALL, {"input_features": (1, 256, 80)}),
+    "nemotron_asr_streaming_encoder": (SMALL, {"input_features": (1, 256, 80)}),
+    "flava": (  # an attention mask of pictures, and no picture
+        {"text_config": SMALL, "image_config": SMALL, "multimodal_config": SMALL},
+        {"input_ids": (1, 16)},
+    ),
     "granite_speech5_encoder": (SMALL, {"input_features": (1, 256, 320)}),
     "fun_asr_nano_encoder": (
         {**SMALL, "num_timestamp_prediction_layers": 2},

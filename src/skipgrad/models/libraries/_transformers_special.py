@@ -125,9 +125,9 @@ def _pictures(config: Any, model_class: Any, names: Any, device: str, made: dict
         height, width = made["pixel_values"].shape[-2:]
         shape = (1, 3, height // 2, width)
         return {name: image(shape, device) for name in ("pixel_values", "prompt_pixel_values", "prompt_masks")}
-    if "image_attention_mask" not in names:
+    side = getattr(getattr(config, "vision_config", None), "image_size", None)
+    if "image_attention_mask" not in names or side is None:
         return {}
-    side = config.vision_config.image_size
     return {
         "pixel_values": image((1, 1, 3, side, side), device),
         "image_attention_mask": torch.ones((1, _TOKENS, 1), dtype=torch.long, device=device),
@@ -177,7 +177,8 @@ def _sounds(config: Any, model_class: Any, names: Any, device: str, made: dict[s
     if "input_values" in made and isinstance(sizes, (list, tuple)):
         return {"input_values": image((1, 8 * math.prod(sizes)), device)}
     if hasattr(config, "subsampling_conv_channels") and "input_features" in made:
-        return {"input_features": image((1, 256, 128), device)}  # two halvings, times the last channels: the width
+        bins = getattr(config, "num_mel_bins", 128)  # halved some times, times the last channels: the width
+        return {"input_features": image((1, 256, bins), device)}
     if hasattr(config, "input_feat_size") and "audio_mel" in names:
         mask = torch.zeros((1, 256), dtype=torch.bool, device=device)  # True is padding
         return {"audio_mel": image((1, 256, config.input_feat_size), device), "audio_mel_mask": mask}
