@@ -31,8 +31,9 @@ class SkipRow:
         out_norm: ‖dL/dy‖, y what the merge returns.
         cosine: cos(S, B); 0 where one of them is zero.
         gain: ‖S+B‖ / ‖dL/dy‖.
-        x_rms: root mean square of x in the forward.
-        branch_rms: root mean square of F(x), the branch's operand at the merge.
+        x_rms: root mean square of x in the forward; NaN where it could not be read.
+        branch_rms: root mean square of F(x), the branch's operand at the merge; NaN where it could not be read, as F(x)
+            exists only inside a call (``baddbmm``).
         residual: |‖S+B‖² − ‖S‖² − ‖B‖² − 2⟨S,B⟩| / (‖S‖² + ‖B‖²), the measurement's own error.
         finite: False when S, B or dL/dy held an infinity or a NaN.
     """

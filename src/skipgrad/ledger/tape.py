@@ -31,8 +31,10 @@ from skipgrad.ledger.places import Places
 from skipgrad.ledger.statistics import Square, mean_square
 
 _UNSEEN = 1000  # nodes of autograd that are looked at for what made a tensor
-# The classes of ops at which paths meet: what they take is a fork, or F.
-_MERGES = frozenset({"add", "cat", "lerp", "stack"})
+# The classes of ops at which paths meet, and ops that write one tensor into another: what they take is a fork, or F.
+_MERGES = frozenset({"add", "cat", "lerp", "stack", "unpool"})
+_WRITES = ops.WRITES | {"copy", "slice_scatter", "select_scatter"}
+_PRODUCTS = frozenset({"mul", "addcmul"})  # of two activations: a gate, and F
 
 
 @dataclass(slots=True)
@@ -181,16 +183,14 @@ class Tape(Recorder):
         cls = ops.class_of(op)
         if hidden or not self._sized or (cls is None and op):  # most such ops ask for a size or the like
             return
-        merges = cls in _MERGES and len(given) > 1
-        for pos, tensor in enumerate(given):
-            if not tensor.is_floating_point():
-                continue
-            at = self.node_of(tensor)
-            if self.trace.nodes[at].role != "activation":
-                continue
+        nodes = self.trace.nodes
+        held = [(pos, t, self.node_of(t)) for pos, t in enumerate(given) if t.is_floating_point()]
+        held = [(pos, t, at) for pos, t, at in held if nodes[at].role == "activation"]
+        merges = len(given) > 1 and (cls in _MERGES or op in _WRITES or (op in _PRODUCTS and len(held) > 1))
+        for pos, tensor, at in held:
             uses = self._uses[at] = self._uses.get(at, 0) + 1
             self._used.append(at)
-            node = self.trace.nodes[at]
+            node = nodes[at]
             # A fork is taken at least twice, a part of one at least once, and F at least once, by a merge.
             part = node.op == "output" or node.op in ops.SPLITS
             if (merges or part or uses > 1) and at not in self.squares:

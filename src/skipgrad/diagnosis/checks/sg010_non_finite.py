@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from skipgrad.core import LayerRow, Measurements, SkipRow
@@ -111,9 +112,9 @@ def _others(measured: Measurements) -> str:
 
 
 def _sound_skip(row: SkipRow) -> bool:
-    return row.finite and all(
-        finite(v) for v in (row.skip_norm, row.branch_norm, row.total_norm, row.out_norm, row.x_rms, row.branch_rms)
-    )
+    # A size that is NaN where all gradients are finite was not read: an F that exists only inside a call (baddbmm).
+    gradients = (row.skip_norm, row.branch_norm, row.total_norm, row.out_norm)
+    return row.finite and all(map(finite, gradients)) and not any(map(math.isinf, (row.x_rms, row.branch_rms)))
 
 
 def _sound_layer(row: LayerRow) -> bool:
