@@ -95,3 +95,13 @@ def test_what_others_found_is_mended_before_the_rate():
 def test_nothing_measured_is_skipped_and_healthy_passes():
     assert judge("SG010", Measurements(residual_graph(3))).state == "skipped"
     assert judge("SG010", healthy_residual()).state == "passed"
+
+
+def test_a_size_that_was_not_read_is_no_alarm_and_an_activation_that_is_nan_is_one():
+    m = healthy_residual()
+    unread = dataclasses.replace(m, skips=spoil(m.skips, lambda r: r.skip == "b3", branch_rms=math.nan))
+    assert judge("SG010", unread).state == "passed"
+    # Every gradient is finite, as where the loss leaves out what is NaN.
+    lost = dataclasses.replace(m, skips=spoil(m.skips, lambda r: r.skip == "b3", x_rms=math.nan))
+    finding = judge("SG010", lost)
+    assert (finding.state, finding.evidence["what"], finding.evidence["first_place"]) == ("found", "activation", "b3")

@@ -288,7 +288,7 @@ def test_a_size_that_was_of_no_use_is_read_when_it_is(counted: dict[str, int]) -
 
 
 def test_a_repeated_forward_makes_few_objects_for_the_garbage_collector() -> None:
-    """Each brings its next run nearer, which takes a quarter of a second where large libraries are loaded."""
+    """Each brings its next run nearer, which may take a quarter of a second."""
     net = nn.Sequential(*[Attention() for _ in range(8)])
     x = torch.randn(2, 4, 8)
 

@@ -30,9 +30,9 @@ class MemoTape(Tape):
     Of calls inside an autograd function or a reentrant checkpoint, and with rules of the user's, more than the call
     itself tells what they mean. They are derived each time; a tape with such rules is no `MemoTape`.
 
-    A measured step makes each of these calls, so what a repeated one goes through is written to be short, and makes no
-    objects that Python's garbage collector counts: a full run of it takes a quarter of a second where a library like
-    transformers is loaded. What autograd says of such calls goes into one list.
+    A measured step makes each of these calls, so what a repeated one goes through is written to be short, and makes
+    few objects that Python's garbage collector counts: a full run of it takes a quarter of a second where much is
+    loaded. What autograd says of such calls goes into one list.
 
     Attributes:
         memo: of an earlier forward; None when there is none, or when this one has left it.

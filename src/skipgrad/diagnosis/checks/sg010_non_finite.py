@@ -112,9 +112,10 @@ def _others(measured: Measurements) -> str:
 
 
 def _sound_skip(row: SkipRow) -> bool:
-    # A size that is NaN where all gradients are finite was not read: an F that exists only inside a call (baddbmm).
-    gradients = (row.skip_norm, row.branch_norm, row.total_norm, row.out_norm)
-    return row.finite and all(map(finite, gradients)) and not any(map(math.isinf, (row.x_rms, row.branch_rms)))
+    # A size of F that is NaN where all else is finite was not read: an F that exists only inside a call (baddbmm). An F
+    # that is NaN itself makes the x of the next skip so, though the loss may leave those places out.
+    figures = (row.skip_norm, row.branch_norm, row.total_norm, row.out_norm, row.x_rms)
+    return row.finite and all(map(finite, figures)) and not math.isinf(row.branch_rms)
 
 
 def _sound_layer(row: LayerRow) -> bool:
